@@ -1,0 +1,54 @@
+"""Echo: one connection, text in, text out.
+
+The server accepts the opening handshake and answers each text message `T` with the text
+`Echo: T`, in order, until the client leaves. A binary message is not what this server is
+for: it closes the connection with code 1003 (unsupported data, RFC 6455 section 7.4.1).
+
+    uvicorn echo_server:app --reload
+
+Then open http://127.0.0.1:8000 in a browser, or talk to it from a second terminal:
+
+    python -m websockets ws://127.0.0.1:8000/ws/echo
+
+A message may be as large as uvicorn allows, 16 MiB by default; a larger one is closed
+with 1009. Notebook: notebooks/01_echo_server.ipynb. Exercise: exercises/echo_server.
+"""
+
+from pathlib import Path
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
+from fastapi.responses import FileResponse
+
+PAGE = Path(__file__).with_suffix(".html")
+
+app = FastAPI()
+
+
+async def receive_text(websocket: WebSocket) -> str:
+    """Return the next text; close with 1003 if the client sends anything else."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    # WebSocket.receive_text() would fail on a binary message with a KeyError, and the
+    # client would see its connection break without a reason.
+    if message.get("text") is None:
+        raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
+    return message["text"]
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+@app.websocket("/ws/echo")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            text = await receive_text(websocket)
+            await websocket.send_text(f"Echo: {text}")
+    except WebSocketDisconnect:
+        # The client left, or its line was cut. Nobody is there to be answered or told,
+        # and one connection alone leaves nothing to clean up.
+        pass

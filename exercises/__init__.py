@@ -1,0 +1,1 @@
+"""The exercises of the workbook and the grader that checks them."""

@@ -1,0 +1,174 @@
+"""The process a server lives in: uvicorn's command line, and a watchman beside it.
+
+`serving.py` runs it as `python -I child.py FILE LIMITED OPTION…`, where FILE is the app's
+file, LIMITED is 1 for a student's code, and the options are uvicorn's own. The three
+standard streams are the line to the parent:
+
+- in: a line asks for a report; its end means that the parent is gone, however it went,
+  and everything in this process ends too.
+- out: one JSON object a line, `{"blocked": place}` or `{"report": …}`.
+- err: the log, and whatever the app prints.
+
+Only the standard library and uvicorn are imported here, before the app is.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from types import CodeType, FrameType
+from typing import Any
+
+import uvicorn
+import uvicorn.main
+
+BEAT = 0.05  # seconds between two signs of life of the event loop
+PATIENCE = 0.25  # seconds without one, after which the loop counts as blocked
+
+CPU_SECONDS, FILE_BYTES, OPEN_FILES = 60, 16 * 1024 * 1024, 1024
+
+
+class Watchman:
+    """Looks at the event loop from a thread, so that it sees when the loop is blocked."""
+
+    def __init__(self, file: str, requests: int, replies: int) -> None:
+        self.file, self.requests, self.replies = file, requests, replies
+        self.server: uvicorn.Server | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.beaten = time.monotonic()
+
+    def start(self) -> None:
+        """Listen to the parent from now on; watch the loop from the start of uvicorn."""
+        threading.Thread(target=self.listen, daemon=True).start()
+        startup = uvicorn.Server.startup
+
+        async def watched(server: uvicorn.Server, *args: Any, **kwargs: Any) -> None:
+            await startup(server, *args, **kwargs)
+            self.server, self.loop = server, asyncio.get_running_loop()
+            self.beat()
+            threading.Thread(target=self.watch, daemon=True).start()
+
+        uvicorn.Server.startup = watched  # type: ignore[method-assign]
+
+    def beat(self) -> None:
+        assert self.loop
+        self.beaten = time.monotonic()
+        self.loop.call_later(BEAT, self.beat)
+
+    def watch(self) -> None:
+        """Say where the loop is blocked, once for each time that it is.
+
+        A machine that is merely busy stops the loop anywhere. Only a loop that is found
+        at the same line of the app twice, without a beat between, is called blocked.
+        """
+        told = found = None
+        while True:
+            time.sleep(BEAT)
+            if time.monotonic() - self.beaten < PATIENCE or self.beaten == told:
+                found = None
+                continue
+            last, found = found, (self.beaten, self.running())
+            if last == found and found[1]:
+                self.reply({"blocked": found[1]})
+                told = self.beaten
+
+    def running(self) -> dict[str, Any] | None:
+        """The app's line at which the loop's thread is now."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame and frame.f_code.co_filename != self.file:
+            frame = frame.f_back
+        return self.place(frame)
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The app's lines at which its handlers wait."""
+        tasks = list(asyncio.all_tasks(self.loop)) if self.loop else []
+        places = [self.place(self.suspended(task.get_coro())) for task in tasks]
+        return [
+            place for n, place in enumerate(places) if place and place not in places[:n]
+        ]
+
+    def suspended(self, coroutine: Any) -> FrameType | None:
+        """The innermost frame of the app in a chain of awaits."""
+        found = None
+        while coroutine is not None:
+            frame = getattr(coroutine, "cr_frame", None)
+            if frame and frame.f_code.co_filename == self.file:
+                found = frame
+            coroutine = getattr(coroutine, "cr_await", None)
+        return found
+
+    def place(self, frame: FrameType | None) -> dict[str, Any] | None:
+        if frame is None:
+            return None
+        code: CodeType = frame.f_code
+        return {"line": frame.f_lineno, "function": code.co_name}
+
+    def listen(self) -> None:
+        try:
+            while os.read(self.requests, 1):
+                handlers = len(self.server.server_state.tasks) if self.server else 0
+                late = time.monotonic() - self.beaten
+                self.reply(
+                    {
+                        "report": {
+                            "handlers": handlers,
+                            "beating": late < PATIENCE,
+                            "waiting": self.waiting(),
+                        }
+                    }
+                )
+        finally:
+            end()
+
+    def reply(self, message: dict[str, Any]) -> None:
+        os.write(self.replies, json.dumps(message).encode() + b"\n")
+
+
+def end() -> None:
+    """End this process and all that it started, at once."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    os._exit(1)
+
+
+def take_streams() -> tuple[int, int]:
+    """Keep the line to the parent to ourselves: what the app prints goes to the log."""
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    return requests, replies
+
+
+def limit() -> None:
+    """Bound what a student's server may use, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    # A file that grows too large is then an OSError in the app, not the end of it.
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    wanted = {
+        resource.RLIMIT_CPU: CPU_SECONDS,
+        resource.RLIMIT_FSIZE: FILE_BYTES,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_CORE: 0,
+    }
+    for what, most in wanted.items():
+        hard = resource.getrlimit(what)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (most, most))
+
+
+if __name__ == "__main__":
+    file, limited, *options = sys.argv[1:]
+    if limited == "1":
+        limit()
+    Watchman(file, *take_streams()).start()
+    uvicorn.main.main(options)

@@ -1,0 +1,337 @@
+"""Clients that talk to a server, politely or not, and record every message.
+
+    async with Conversation(server.url) as conversation:
+        ana = await conversation.join("ana", "/ws/echo")
+        await ana.send("hello")
+        await ana.expect("Echo: hello")
+        await ana.leave()
+
+Every client reads in the background, as a browser does, so that no server ever waits for
+a test. The exception is one that was asked to stop reading.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from .outcomes import Failure, Outcome
+from .timeline import Event, Kind, Timeline, shown
+
+DEADLINE = 3.0  # seconds to wait for what should come at once
+SMALL_BUFFER = 4096  # bytes a client that does not read lets pile up on its side
+
+Message = str | bytes
+# What a check may ask for: text, bytes, or anything JSON can say.
+Expected = str | bytes | dict[str, Any] | list[Any]
+
+
+class Conversation:
+    """Any number of clients of one server, and the timeline of what they said and heard."""
+
+    def __init__(self, url: str, timeline: Timeline | None = None) -> None:
+        self.url = url
+        self.timeline = timeline if timeline is not None else Timeline()
+        self.clients: list[Client] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(client.end() for client in self.clients))
+
+    async def join(
+        self,
+        name: str,
+        path: str = "/",
+        *,
+        reads: bool = True,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> "Client":
+        """Open a connection; `options` are those of `websockets.connect`.
+
+        With `reads=False` the client never reads a byte after the opening handshake, and
+        answers no ping. Fails if the server refuses the handshake.
+        """
+        client = Client(name, self.timeline)
+        try:
+            await client.open(self.url + path, reads, headers or {}, options)
+        except InvalidStatus as refusal:
+            status = refusal.response.status_code
+            here = client.note(Kind.REFUSED, f"refused with HTTP {status}")
+            raise Failure(
+                Outcome.CLOSED_EARLY,
+                f"{name} may connect to {path}",
+                f"the opening handshake was refused with HTTP {status}",
+                here,
+            ) from None
+        except TimeoutError:
+            raise Failure(
+                Outcome.SILENCE,
+                f"{name} may connect to {path}",
+                f"no answer to the opening handshake within {DEADLINE:g} s",
+                client.note(Kind.NOTE, "… still in the opening handshake"),
+            ) from None
+        except (OSError, EOFError) as error:
+            raise Failure(
+                Outcome.CLOSED_EARLY,
+                f"{name} may connect to {path}",
+                f"no connection: {error or type(error).__name__}",
+                client.note(Kind.NOTE, "no connection"),
+            ) from None
+        self.clients.append(client)
+        return client
+
+    async def expect_refusal(
+        self, name: str, path: str, status: int = 403, **options: Any
+    ) -> None:
+        """Expect that the opening handshake is answered with an HTTP error."""
+        wanted = f"the opening handshake of {name} to {path} is refused: HTTP {status}"
+        try:
+            client = await self.join(name, path, **options)
+        except Failure:
+            here = self.timeline.events[-1]
+            if here.text == f"refused with HTTP {status}":
+                return
+            outcome = Outcome.WRONG_MESSAGE
+            raise Failure(outcome, wanted, here.text, here) from None
+        raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, "it was accepted", client.joined)
+
+    def said(self, *kinds: Kind) -> list[Event]:
+        """The events of some kinds, in order."""
+        return [event for event in self.timeline if event.kind in kinds]
+
+
+class Client:
+    """One connection of somebody with a name; made by `Conversation.join`."""
+
+    def __init__(self, name: str, timeline: Timeline) -> None:
+        self.name = name
+        self.timeline = timeline
+        self.joined: Event | None = None
+        self.code: int | None = None
+        self.reason = ""
+        self._connection: ClientConnection | None = None
+        self._inbox: deque[tuple[Message, Event]] = deque()
+        self._news = asyncio.Event()
+        self._closed: Event | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._pushing: list[asyncio.Task[None]] = []
+
+    async def open(
+        self, url: str, reads: bool, headers: Mapping[str, str], options: dict[str, Any]
+    ) -> None:
+        """Shake hands, and read in the background unless told not to."""
+        options = {
+            "additional_headers": headers,
+            "open_timeout": DEADLINE,
+            "close_timeout": DEADLINE,
+            "max_size": None,
+            "proxy": None,
+        } | options
+        if not reads:
+            # Nothing may take in what the server sends: no queue, no deflate, no buffer.
+            quiet = {"max_queue": 1, "ping_interval": None, "compression": None}
+            options = quiet | options | {"sock": small_socket(url)}
+        self._connection = await connect(url, **options)
+        self.joined = self.note(Kind.JOINED, f"joined {url.split('/', 3)[-1]:.60}")
+        if reads:
+            self._reader = asyncio.create_task(self._read())
+        else:
+            self.stop_reading()
+
+    @property
+    def connection(self) -> ClientConnection:
+        """The client of the `websockets` library underneath."""
+        assert self._connection, "join first"
+        return self._connection
+
+    def note(self, kind: Kind, text: str) -> Event:
+        """Record something about this client."""
+        return self.timeline.record(self.name, kind, text)
+
+    async def _read(self) -> None:
+        try:
+            async for message in self.connection:
+                event = self.note(Kind.RECEIVED, shown(message))
+                self._inbox.append((message, event))
+                self._news.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            closed = self.connection.protocol.close_rcvd
+            # RFC 6455, section 7.1.5: 1006 stands for an end without a close frame.
+            self.code = closed.code if closed else 1006
+            self.reason = closed.reason if closed else ""
+            why = f" {shown(self.reason)}" if self.reason else ""
+            why = why if closed else ", no close frame"
+            if self._closed is None:
+                self._closed = self.note(Kind.CLOSED, f"closed {self.code}{why}")
+            self._news.set()
+
+    async def send(self, message: Expected) -> None:
+        """Send text, bytes, or anything else as JSON."""
+        raw = message if isinstance(message, str | bytes) else json.dumps(message)
+        here = self.note(Kind.SENT, shown(raw))
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await self.connection.send(raw)
+        except ConnectionClosed:
+            wanted = f"{self.name} may send {shown(raw)}"
+            raise Failure(Outcome.CLOSED_EARLY, wanted, self._ending(), here) from None
+        except TimeoutError:
+            wanted = f"{self.name} may send {shown(raw)}"
+            got = f"the server did not take it within {DEADLINE:g} s"
+            raise Failure(Outcome.SILENCE, wanted, got, here) from None
+
+    def push(self, message: Message, times: int) -> "asyncio.Task[None]":
+        """Send a message many times without looking whether the server takes it.
+
+        The returned task ends when the server has taken them all, or the connection ends.
+        """
+        self.note(Kind.SENT, f"{times} × {shown(message)}")
+        task = asyncio.create_task(self._push(message, times))
+        self._pushing.append(task)
+        return task
+
+    async def _push(self, message: Message, times: int) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(times):
+                await self.connection.send(message)
+
+    def announce(self, size: int) -> None:
+        """Send no more than the head of a text frame of so many bytes."""
+        self.note(Kind.SENT, f"the head of a frame of {size} bytes")
+        # RFC 6455, section 5.2: FIN and opcode 1; mask bit and 127, which stands for a
+        # length in the next eight bytes; a masking key of zeros.
+        head = b"\x81\xff" + struct.pack("!Q", size) + bytes(4)
+        self.connection.transport.write(head)
+
+    async def receive(self, wanted: str = "a message", within: float = DEADLINE) -> Any:
+        """The next message: JSON if it is, else text or bytes. `wanted` says what for."""
+        message, _ = await self._next(f"{self.name} ← {wanted}", within)
+        with contextlib.suppress(ValueError):
+            return json.loads(message)
+        return message
+
+    async def hears(self, within: float = DEADLINE) -> bool:
+        """Take the next message, whatever it is; false if the connection ended instead."""
+        await self._wait(f"{self.name} ← anything, or the end", within)
+        if self._inbox:
+            self._inbox.popleft()
+            return True
+        return False
+
+    async def expect(self, expected: Expected, within: float = DEADLINE) -> None:
+        """The next message must be this one; lists and dictionaries are compared as JSON.
+
+        To expect that somebody hears *nothing*, let something follow that must be heard,
+        and expect that: whatever came before it is then the unexpected message.
+        """
+        plain = isinstance(expected, str | bytes)
+        text = shown(expected) if plain else json.dumps(expected, ensure_ascii=False)  # type: ignore[arg-type]
+        wanted = f"{self.name} ← {text}"
+        message, event = await self._next(wanted, within)
+        heard: Any = message
+        if not plain:
+            with contextlib.suppress(ValueError):
+                heard = json.loads(message)
+        if heard != expected:
+            got = f"{self.name} ← {event.text}"
+            raise Failure(Outcome.WRONG_MESSAGE, wanted, got, event)
+
+    async def expect_close(
+        self, code: int, reason: str | None = None, within: float = DEADLINE
+    ) -> None:
+        """The connection must be closed now, with this code and, if given, this reason."""
+        wanted = f"{self.name}'s connection is closed with code {code}"
+        wanted += f" and reason {json.dumps(reason)}" if reason is not None else ""
+        await self._wait(wanted, within)
+        if self._inbox:
+            message, event = self._inbox.popleft()
+            raise Failure(
+                Outcome.UNEXPECTED_MESSAGE,
+                wanted,
+                f"{self.name} ← {shown(message)}",
+                event,
+            )
+        if self.code != code or reason not in (None, self.reason):
+            outcome = Outcome.CLOSED_EARLY if self.code == 1006 else Outcome.WRONG_MESSAGE
+            raise Failure(outcome, wanted, self._ending(), self._closed)
+
+    async def _next(self, wanted: str, within: float) -> tuple[Message, Event]:
+        await self._wait(wanted, within)
+        if not self._inbox:
+            raise Failure(Outcome.CLOSED_EARLY, wanted, self._ending(), self._closed)
+        return self._inbox.popleft()
+
+    async def _wait(self, wanted: str, within: float) -> None:
+        """Wait until there is a message, or there can be no more."""
+        try:
+            async with asyncio.timeout(within):
+                while not self._inbox and not self._closed:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            here = self.note(Kind.NOTE, "… still waiting")
+            got = f"nothing within {within:g} s; the connection is open"
+            raise Failure(Outcome.SILENCE, wanted, got, here) from None
+
+    def _ending(self) -> str:
+        if self.code == 1006:
+            return "the connection ended without a close frame (1006)"
+        return f"the connection was closed with {self.code} {json.dumps(self.reason)}"
+
+    async def leave(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection politely and wait until the server has agreed."""
+        await self.connection.close(code, reason)
+        if self._reader:
+            await asyncio.wait([self._reader], timeout=DEADLINE)
+
+    def vanish(self) -> None:
+        """Cut the line: the server gets a reset instead of a close frame."""
+        self._closed = self.note(Kind.CLOSED, "vanished (connection reset)")
+        raw = self.connection.transport.get_extra_info("socket")
+        # Lingering for zero seconds makes the system send RST instead of FIN.
+        linger = struct.pack("ii" if hasattr(socket, "AF_UNIX") else "hh", 1, 0)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.transport.abort()
+
+    def stop_reading(self) -> None:
+        """Read nothing more, and so answer no ping: what comes piles up at the server."""
+        self.connection.transport.pause_reading()
+        self.note(Kind.NOTE, "stopped reading")
+
+    def read_again(self) -> None:
+        """Read what has piled up, and all that follows."""
+        self.note(Kind.NOTE, "reads again")
+        self.connection.transport.resume_reading()
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+
+    async def end(self) -> None:
+        """Drop the connection without waiting for the server."""
+        if self._connection:
+            self._connection.transport.abort()
+        tasks = [*self._pushing, *([self._reader] if self._reader else [])]
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def small_socket(url: str) -> socket.socket:
+    """A connected socket whose receive buffer is as small as the system allows."""
+    address = url.split("/")[2]
+    host, port = address.rsplit(":", 1)
+    raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+    raw.connect((host, int(port)))
+    raw.setblocking(False)
+    return raw

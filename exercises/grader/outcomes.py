@@ -1,0 +1,46 @@
+"""The ways in which a check can end, other than well."""
+
+from enum import StrEnum
+
+from .timeline import Event
+
+
+class Outcome(StrEnum):
+    """Why a check failed. The last one never costs a student points."""
+
+    WRONG_MESSAGE = "wrong message"
+    SILENCE = "silence"
+    UNEXPECTED_MESSAGE = "unexpected message"
+    CLOSED_EARLY = "closed early"
+    SERVER_CRASHED = "server crashed"
+    LOOP_BLOCKED = "event loop blocked"
+    GRADER_FAULT = "fault of the grader"
+
+
+# What is likely to be behind an outcome, where the check itself does not know better.
+LIKELY = {
+    Outcome.WRONG_MESSAGE: "compare the two messages letter by letter",
+    Outcome.SILENCE: "the handler waits for something else, or forgot to answer",
+    Outcome.UNEXPECTED_MESSAGE: "the server says more than it was asked",
+    Outcome.CLOSED_EARLY: "the handler returned: does it receive in a loop?",
+    Outcome.SERVER_CRASHED: "an exception left the handler; its last lines stand above",
+    Outcome.LOOP_BLOCKED: "this call stops the event loop, and with it every client; "
+    "await something that waits without blocking",
+    Outcome.GRADER_FAULT: "not your code; please report this output",
+}
+
+
+class Failure(AssertionError):
+    """A conversation that went another way than it should.
+
+    `here` is the event of the timeline at which it did.
+    """
+
+    def __init__(
+        self, outcome: Outcome, expected: str, got: str, here: Event | None = None
+    ) -> None:
+        super().__init__(f"{outcome}\n  expected  {expected}\n  got       {got}")
+        self.outcome = outcome
+        self.expected = expected
+        self.got = got
+        self.here = here

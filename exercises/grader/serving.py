@@ -1,0 +1,375 @@
+"""Starts servers, waits until they accept, and ends them with everything they started.
+
+`ServerProcess` runs an app's file under uvicorn in a process of its own, as a student does
+in a terminal. `serve_here` runs an app in the caller's event loop, for tests that need
+many short-lived servers.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import psutil
+import uvicorn
+
+START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
+SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
+POLL = 0.01  # seconds
+LOG_LIMIT = 64 * 1024  # bytes; of a longer log the first and the last half are kept
+
+# What the app is served with: the same everywhere, whatever uvicorn's defaults become.
+PINNED = [
+    "--ws=websockets-sansio",
+    "--ws-ping-interval=20",
+    "--ws-ping-timeout=20",
+    "--no-use-colors",
+]
+# What a server gets to see of the environment: enough to run, nothing to steal.
+ALLOWED = ["PATH", "LANG", "LC_ALL", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT"]
+
+CHILD = Path(__file__).with_name("child.py")
+RUNNING = re.compile(rb"Uvicorn running on http://127\.0\.0\.1:(\d+)")
+LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+
+
+class ServerFailed(Exception):
+    """The server did not start; the message is its log."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the app's file."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}  {self.code}"
+
+    @property
+    def code(self) -> str:
+        """The text of the line."""
+        with contextlib.suppress(OSError, IndexError):
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+            return lines[self.line - 1].strip()
+        return ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a server says of itself."""
+
+    handlers: int = 0
+    beating: bool = False
+    waiting: tuple[Place, ...] = ()
+
+
+class _Log:
+    """The first and the last part of what a server wrote, `LOG_LIMIT` bytes at most."""
+
+    def __init__(self) -> None:
+        self.head, self.tail, self.size = b"", b"", 0
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        room = LOG_LIMIT // 2 - len(self.head)
+        self.head += chunk[:room]
+        self.tail = (self.tail + chunk[room:])[-LOG_LIMIT // 2 :]
+
+    def text(self) -> str:
+        missing = self.size - len(self.head) - len(self.tail)
+        gap = f"\n… {missing} bytes left out …\n".encode() if missing else b""
+        whole = self.head + gap + self.tail
+        return whole.decode(errors="replace").replace("\r\n", "\n")
+
+
+class ServerProcess:
+    """An app's file under uvicorn, in a process, a folder and a session of its own.
+
+    `with ServerProcess(file) as server:` is ready when it enters and leaves nothing
+    behind. It raises `ServerFailed` with uvicorn's own words if the file does not import.
+    `options` are uvicorn's; `environment` is added to the few variables that are passed
+    on; `limited` bounds what a student's code may use.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        limited: bool = False,
+    ) -> None:
+        self.file = file.resolve()
+        self.port = 0
+        self.blocked: list[Place] = []
+        self._log = _Log()
+        self._reports: queue.Queue[Report] = queue.Queue()
+        self._announced = threading.Event()
+        self._folder = tempfile.TemporaryDirectory(prefix="server-")
+        self._process = self._start(options, environment or {}, limited)
+        self._readers = [
+            threading.Thread(target=reader, daemon=True)
+            for reader in (self._read_log, self._read_replies)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _start(
+        self, options: Sequence[str], environment: Mapping[str, str], limited: bool
+    ) -> subprocess.Popen[bytes]:
+        home = self._folder.name
+        passed = {key: os.environ[key] for key in ALLOWED if key in os.environ}
+        passed |= {"HOME": home, "USERPROFILE": home, "TMPDIR": home, "TEMP": home}
+        app = [f"{self.file.stem}:app", f"--app-dir={self.file.parent}", "--port=0"]
+        limits = "1" if limited else "0"
+        # -I keeps the caller's folder and PYTHON… variables out, -B leaves no caches.
+        command = [sys.executable, "-I", "-B", str(CHILD), str(self.file), limits]
+        # A session of its own: Ctrl-C in the terminal or a notebook is not for it.
+        apart: dict[str, Any] = (
+            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            if sys.platform == "win32"
+            else {"start_new_session": True}
+        )
+        return subprocess.Popen(
+            [*command, *app, *PINNED, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=home,
+            env=passed | dict(environment),
+            **apart,
+        )
+
+    def _read_log(self) -> None:
+        assert self._process.stderr
+        while chunk := os.read(self._process.stderr.fileno(), LOG_LIMIT):
+            self._log.add(chunk)
+            if not self.port and (found := RUNNING.search(self._log.head)):
+                self.port = int(found[1])
+                self._announced.set()
+        self._announced.set()
+
+    def _read_replies(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if place := message.get("blocked"):
+                self.blocked.append(Place(self.file, place["line"]))
+            elif said := message.get("report"):
+                places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
+                self._reports.put(Report(said["handlers"], said["beating"], places))
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def wait_ready(self, deadline: float = START_DEADLINE) -> None:
+        """Return when the server accepts connections; raise `ServerFailed` if it cannot."""
+        # A child that the app left behind may hold the log open after the server's end.
+        for _ in range(int(deadline / POLL)):
+            if self._announced.wait(POLL) or self._process.poll() is not None:
+                break
+        if not self.port:
+            self._readers[0].join(POLL)
+            ended = self._process.poll() is not None
+            why = "did not start" if ended else f"was not ready after {deadline:g} s"
+            raise ServerFailed(f"{self.file.name} {why}.\n{self.log}")
+
+    @property
+    def url(self) -> str:
+        """Where its WebSockets are: `ws://127.0.0.1:PORT`."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        """Where its pages are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What uvicorn logged and the app printed."""
+        return self._log.text()
+
+    @property
+    def pid(self) -> int:
+        """The process that uvicorn's command line runs in."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """`None` while it runs."""
+        return self._process.poll()
+
+    @property
+    def crashed_at(self) -> Place | None:
+        """The app's own line in the last traceback of the log."""
+        found = None
+        for match in LINE.finditer(self.log):
+            if Path(match["file"]) == self.file:
+                found = Place(self.file, int(match["line"]))
+        return found
+
+    def report(self, deadline: float = 2.0) -> Report:
+        """Ask the server how it is; an empty report if it no longer answers."""
+        assert self._process.stdin
+        with contextlib.suppress(OSError, ValueError, queue.Empty):
+            self._process.stdin.write(b"?")
+            self._process.stdin.flush()
+            return self._reports.get(timeout=deadline)
+        return Report()
+
+    async def settled(self, deadline: float = SETTLE_DEADLINE) -> bool:
+        """Wait until no handler runs any more, or the deadline is over."""
+        return await until(lambda: self.report().handlers == 0, deadline)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        on_windows = sys.platform == "win32"
+        self._process.send_signal(signal.CTRL_BREAK_EVENT if on_windows else signal.SIGINT)
+
+    def wait(self, deadline: float) -> int:
+        """Wait until it has ended by itself and return its exit code."""
+        code = self._process.wait(deadline)
+        self._readers[0].join(deadline)
+        return code
+
+    def end(self) -> None:
+        """End the process and everything it started, now."""
+        end_family(self._process.pid)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._folder.cleanup()
+
+
+def end_family(pid: int) -> None:
+    """Kill a process, its descendants, and the group that it leads."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        family = [*first.children(recursive=True), first]
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+class _Guest(uvicorn.Server):
+    """A uvicorn that leaves Ctrl-C to pytest and Jupyter, and stops when it is told to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        return contextlib.nullcontext()
+
+    async def main_loop(self) -> None:
+        await self.told.wait()
+
+
+class LocalServer:
+    """An app served from the caller's own event loop; made by `serve_here`."""
+
+    def __init__(self, app: Any, **settings: Any) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self.http_url = f"http://127.0.0.1:{self.port}"
+        self.lines: list[str] = []
+        settings = {"ws": "websockets-sansio", "log_config": None} | settings
+        self.uvicorn = _Guest(uvicorn.Config(app, **settings))
+
+    @property
+    def log(self) -> str:
+        """Everything that was logged while it ran."""
+        return "\n".join(self.lines)
+
+    @property
+    def handlers(self) -> int:
+        """How many handlers run now."""
+        return len(self.uvicorn.server_state.tasks)
+
+    async def settled(self, deadline: float = SETTLE_DEADLINE) -> bool:
+        """Wait until no handler runs any more, or the deadline is over."""
+        return await until(lambda: self.handlers == 0, deadline)
+
+
+@contextlib.asynccontextmanager
+async def serve_here(app: Any, **settings: Any) -> AsyncIterator[LocalServer]:
+    """Serve `app` in this event loop; `settings` are those of `uvicorn.Config`."""
+    server = LocalServer(app, **settings)
+    logger, handler = logging.getLogger(), _Lines(server.lines)
+    logger.addHandler(handler)
+    levels = {name: logging.getLogger(name).level for name in ("uvicorn", "")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.INFO)
+    serving = asyncio.create_task(server.uvicorn.serve(sockets=[server.socket]))
+    try:
+        await until(lambda: server.uvicorn.started or serving.done(), START_DEADLINE)
+        if serving.done():
+            raise ServerFailed(server.log)
+        yield server
+    finally:
+        server.uvicorn.told.set()
+        server.uvicorn.config.timeout_graceful_shutdown = 1
+        await asyncio.wait([serving])
+        logger.removeHandler(handler)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+def load(file: Path) -> ModuleType:
+    """Import a file as a fresh module, so that no state is left from the last time."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader, f"{file} is not a Python file"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def until(holds: Callable[[], bool], deadline: float) -> bool:
+    """Wait for something that can be seen but does not announce itself."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline):
+            while not holds():
+                await asyncio.sleep(POLL)
+    return holds()

@@ -1,0 +1,190 @@
+"""The chat server keeps its contract, whatever its clients do."""
+
+import asyncio
+import random
+
+import pytest
+
+from exercises.grader.serving import until
+
+PATH = "/ws/chat"
+LARGE = random.Random(3).randbytes(32 * 1024).hex()  # 64 KiB that deflate cannot shrink
+ENOUGH = 400  # large messages; a stalled client's buffers hold about 60
+
+
+@pytest.fixture
+async def members(conversation):
+    """Ana, Ben and Zoe, in the room."""
+    return [await conversation.join(name, PATH) for name in ["ana", "ben", "zoe"]]
+
+
+async def test_everybody_hears_a_message_its_sender_included(members):
+    ana, ben, zoe = members
+
+    await ana.send("hello")
+    await ben.send("hi ana")
+
+    for member in members:
+        heard = {await member.receive(), await member.receive()}
+        assert heard == {"Client says: hello", "Client says: hi ana"}
+
+
+async def test_messages_of_one_sender_stay_in_order(members):
+    ana, ben, _ = members
+
+    for n in range(200):
+        await ana.send(str(n))
+
+    for n in range(200):
+        await ben.expect(f"Client says: {n}")
+
+
+async def test_the_rest_hear_that_a_client_left(members):
+    ana, ben, zoe = members
+
+    await zoe.leave()
+    await ana.expect("A client left the chat")
+    await ben.expect("A client left the chat")
+
+    ben.vanish()
+    await ana.expect("A client left the chat")
+
+
+async def test_the_rooms_hear_nothing_of_each_other(conversation):
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", "/ws/chat_additional")
+    zoe = await conversation.join("zoe", "/ws/chat_additional")
+
+    await ana.send("one")
+    await ben.send("two")
+    await ben.leave()
+
+    await ana.expect("Client says: one")
+    await zoe.expect("(Additional) Client says: two")
+    await zoe.expect("(Additional) A client left the chat")
+    await ana.send("three")
+    await ana.expect("Client says: three")
+
+
+async def test_a_binary_message_closes_its_sender_alone(members):
+    ana, ben, zoe = members
+
+    await zoe.send(b"\x00\x01")
+
+    await zoe.expect_close(1003, "text messages only")
+    await ana.expect("A client left the chat")
+    await ana.send("still here")
+    await ben.expect("A client left the chat")
+    await ben.expect("Client says: still here")
+
+
+async def test_a_client_that_stops_reading_is_evicted_and_delays_nobody(
+    conversation, example
+):
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", PATH)
+    zoe = await conversation.join("zoe", PATH, reads=False)
+
+    for _ in range(ENOUGH):
+        await ana.send(LARGE)
+        await ana.expect(f"Client says: {LARGE}")
+        await ben.expect(f"Client says: {LARGE}")
+        if len(example.chat_room.members) == 2:
+            break
+
+    await ben.expect("A client left the chat")
+    zoe.read_again()
+    heard = 0
+    while await zoe.hears():
+        heard += 1
+    assert heard > 10
+    assert zoe.code in (1006, 1013)
+
+
+async def test_an_evicted_client_that_still_reads_gets_1013(conversation, example):
+    example.BACKLOG = 1024
+    ana = await conversation.join("ana", PATH)
+    zoe = await conversation.join("zoe", PATH, reads=False)
+
+    while len(example.chat_room.members) == 2:
+        await ana.send(LARGE)
+        await ana.expect(f"Client says: {LARGE}")
+    zoe.read_again()
+
+    while await zoe.hears():
+        pass
+    assert (zoe.code, zoe.reason) == (1013, "reads too slowly")
+
+
+async def test_a_reset_while_the_server_sends_drops_nobody_else(conversation, example):
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", PATH)
+    zoe = await conversation.join("zoe", PATH, reads=False)
+
+    def zoes_writer_waits():
+        return any(member.behind for member in example.chat_room.members)
+
+    while not await until(zoes_writer_waits, 0):
+        await ana.send(LARGE)
+        await ana.expect(f"Client says: {LARGE}")
+        await ben.expect(f"Client says: {LARGE}")
+    zoe.vanish()
+
+    await ben.expect("A client left the chat")
+    await ana.expect("A client left the chat")
+    await ana.send("still here")
+    await ben.expect("Client says: still here")
+
+
+@pytest.mark.serve(ws_ping_interval=0.1, ws_ping_timeout=0.1)
+async def test_a_silent_half_open_peer_is_found_by_pings(conversation, example):
+    ana = await conversation.join("ana", PATH)
+    await conversation.join("zoe", PATH, reads=False)
+
+    await ana.expect("A client left the chat")
+    assert len(example.chat_room.members) == 1
+
+
+async def test_fifty_clients_come_and_go_during_a_broadcast(conversation, example):
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", PATH)
+
+    async def visit(n):
+        visitor = await conversation.join(f"visitor {n}", PATH)
+        await visitor.send("just passing")
+        if n % 2:
+            visitor.vanish()
+        else:
+            await visitor.leave()
+
+    visits = [asyncio.create_task(visit(n)) for n in range(50)]
+    for n in range(100):
+        await ana.send(f"message {n}")
+    await asyncio.gather(*visits)
+
+    said = [f"Client says: message {n}" for n in range(100)]
+    heard = []
+    while heard.count("A client left the chat") < 50 or said[-1] not in heard:
+        heard.append(await ben.receive())
+    assert [text for text in heard if text in said] == said
+    assert len(example.chat_room.members) == 2
+
+
+async def test_a_flood_in_one_breath_evicts_nobody(conversation, example):
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", PATH)
+
+    # Deflate makes a few bytes of each, so that hundreds arrive at the server together.
+    ana.push("x" * 65536, times=300)
+
+    for _ in range(300):
+        await ben.expect("Client says: " + "x" * 65536)
+    assert len(example.chat_room.members) == 2
+
+
+async def test_empty_rooms_hold_nothing(members, server, example):
+    for member in members:
+        await member.leave()
+
+    assert await server.settled()
+    assert example.chat_room.members == set()
