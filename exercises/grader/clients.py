@@ -17,6 +17,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -105,6 +106,18 @@ class Conversation:
             raise Failure(outcome, wanted, here.text, here) from None
         raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, "it was accepted", client.joined)
 
+    def expect_order(self, *heard: tuple["Client", Message]) -> None:
+        """Expect that these messages, which were all heard, came in this order."""
+        events = [client.heard(message) for client, message in heard]
+        for first, second in pairwise(events):
+            if first.at > second.at:
+                raise Failure(
+                    Outcome.UNEXPECTED_MESSAGE,
+                    f"{first.who} ← {first.text} before {second.who} ← {second.text}",
+                    "they came the other way round",
+                    second,
+                )
+
     def said(self, *kinds: Kind) -> list[Event]:
         """The events of some kinds, in order."""
         return [event for event in self.timeline if event.kind in kinds]
@@ -185,6 +198,8 @@ class Client:
             async with asyncio.timeout(DEADLINE):
                 await self.connection.send(raw)
         except ConnectionClosed:
+            if self._reader:
+                await asyncio.wait([self._reader], timeout=DEADLINE)
             wanted = f"{self.name} may send {shown(raw)}"
             raise Failure(Outcome.CLOSED_EARLY, wanted, self._ending(), here) from None
         except TimeoutError:
@@ -230,11 +245,19 @@ class Client:
             return True
         return False
 
-    async def expect(self, expected: Expected, within: float = DEADLINE) -> None:
+    def heard(self, message: Message) -> Event:
+        """The event of a message that this client has received."""
+        mine = (self.name, Kind.RECEIVED, shown(message))
+        return next(e for e in self.timeline if (e.who, e.kind, e.text) == mine)
+
+    async def expect(
+        self, expected: Expected, within: float = DEADLINE, after: float = 0.0
+    ) -> None:
         """The next message must be this one; lists and dictionaries are compared as JSON.
 
         To expect that somebody hears *nothing*, let something follow that must be heard,
-        and expect that: whatever came before it is then the unexpected message.
+        and expect that: whatever came before it is then the wrong message. `after` is the
+        number of seconds that must have passed since this client last sent something.
         """
         plain = isinstance(expected, str | bytes)
         text = shown(expected) if plain else json.dumps(expected, ensure_ascii=False)  # type: ignore[arg-type]
@@ -247,13 +270,31 @@ class Client:
         if heard != expected:
             got = f"{self.name} ← {event.text}"
             raise Failure(Outcome.WRONG_MESSAGE, wanted, got, event)
+        if after:
+            sent = [
+                e.at for e in self.timeline if (e.who, e.kind) == (self.name, Kind.SENT)
+            ]
+            passed = event.at - sent[-1]
+            if passed < after:
+                wanted += f" after {after:g} s or more"
+                got = f"it came after {passed:.3f} s"
+                raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, got, event)
 
     async def expect_close(
-        self, code: int, reason: str | None = None, within: float = DEADLINE
+        self,
+        code: int,
+        reason: str | None = None,
+        *,
+        with_reason: bool = False,
+        within: float = DEADLINE,
     ) -> None:
-        """The connection must be closed now, with this code and, if given, this reason."""
+        """The connection must be closed now, with this code and, if given, this reason.
+
+        `with_reason` asks for any reason, as long as there is one.
+        """
         wanted = f"{self.name}'s connection is closed with code {code}"
         wanted += f" and reason {json.dumps(reason)}" if reason is not None else ""
+        wanted += " and a reason" if with_reason else ""
         await self._wait(wanted, within)
         if self._inbox:
             message, event = self._inbox.popleft()
@@ -263,7 +304,8 @@ class Client:
                 f"{self.name} ← {shown(message)}",
                 event,
             )
-        if self.code != code or reason not in (None, self.reason):
+        right = self.code == code and reason in (None, self.reason)
+        if not right or (with_reason and not self.reason):
             outcome = Outcome.CLOSED_EARLY if self.code == 1006 else Outcome.WRONG_MESSAGE
             raise Failure(outcome, wanted, self._ending(), self._closed)
 

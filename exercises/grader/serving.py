@@ -28,6 +28,8 @@ from typing import Any, Self
 import psutil
 import uvicorn
 
+from .outcomes import Failure, Outcome
+
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
 SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
 POLL = 0.01  # seconds
@@ -45,6 +47,10 @@ ALLOWED = ["PATH", "LANG", "LC_ALL", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT
 
 CHILD = Path(__file__).with_name("child.py")
 RUNNING = re.compile(rb"Uvicorn running on http://127\.0\.0\.1:(\d+)")
+# An error in the log: the exception at the end of a traceback, else the line itself.
+TROUBLE = re.compile(
+    r"^(?:[A-Za-z_.]*(?:Error|Exception|Disconnect)\w*\b.*|ERROR:.*)", re.M
+)
 LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -233,6 +239,11 @@ class ServerProcess:
                 found = Place(self.file, int(match["line"]))
         return found
 
+    @property
+    def trouble(self) -> list[str]:
+        """The errors in the log, a line each."""
+        return [line.strip() for line in TROUBLE.findall(self.log)]
+
     def report(self, deadline: float = 2.0) -> Report:
         """Ask the server how it is; an empty report if it no longer answers."""
         assert self._process.stdin
@@ -245,6 +256,18 @@ class ServerProcess:
     async def settled(self, deadline: float = SETTLE_DEADLINE) -> bool:
         """Wait until no handler runs any more, or the deadline is over."""
         return await until(lambda: self.report().handlers == 0, deadline)
+
+    async def expect_quiet(self) -> None:
+        """Expect that all handlers have ended by now and that no error was logged."""
+        if not await self.settled():
+            raise Failure(
+                Outcome.SILENCE,
+                "every handler ends when its client has left",
+                f"{self.report().handlers} still running",
+            )
+        if self.trouble:
+            wanted = "the log stays free of errors"
+            raise Failure(Outcome.SERVER_CRASHED, wanted, self.trouble[-1])
 
     def interrupt(self) -> None:
         """Ctrl-C."""

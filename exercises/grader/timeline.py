@@ -82,7 +82,7 @@ class Timeline:
         for event in self.events:
             clock = f"{event.at:6.3f} " if times else ""
             line = f"{clock}{event.who:<{names}} {event.arrow} {event.text}"
-            lines.append(f"{line:<70} ← here" if event is here else line)
+            lines.append(f"{line:<56} ← here" if event is here else line)
         return "\n".join(lines)
 
     def data(self) -> list[dict[str, Any]]:

@@ -1,0 +1,88 @@
+"""Runs the checks of an exercise with a pytest of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .course import EXERCISES, Exercise
+from .outcomes import LIKELY, Outcome
+from .results import Result, Status
+
+Listener = Callable[[Result], None]
+
+
+class _Ear:
+    """Hears what the plugin tells, and notices when pytest itself breaks."""
+
+    def __init__(self, stem: str, listener: Listener) -> None:
+        self.stem, self.listener = stem, listener
+        self.results: list[Result] = []
+
+    def pytest_check_result(self, result: Result) -> None:
+        self.results.append(result)
+        self.listener(result)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.fault("the checks could not be read", report.longreprtext)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.fault("pytest broke", str(excrepr))
+
+    def fault(self, got: str, log: str) -> None:
+        """Report a fault of the grader."""
+        outcome = Outcome.GRADER_FAULT
+        self.pytest_check_result(
+            Result(
+                stem=self.stem,
+                task=0,
+                name="",
+                sentence="the checks run",
+                points=0,
+                status=Status.FAULT,
+                outcome=outcome,
+                got=got,
+                log=log,
+                likely=LIKELY[outcome],
+            )
+        )
+
+
+def run_checks(
+    exercise: Exercise,
+    *,
+    answer: Path | None = None,
+    task: int | None = None,
+    seed: int | None = None,
+    listener: Listener = lambda result: None,
+) -> list[Result]:
+    """Check an answer, `exercise.py` if no other is given; `listener` hears each result.
+
+    The configuration, the checks and the plugins come from the course alone, whatever lies
+    in the current folder or beside the answer.
+    """
+    options = {"--answer": answer, "--task": task, "--seed": seed}
+    ear = _Ear(exercise.stem, listener)
+    pytest.main(
+        [
+            f"-c{EXERCISES / 'grader' / '.pytest.toml'}",
+            f"--rootdir={EXERCISES}",
+            f"--confcutdir={EXERCISES}",
+            "--noconftest",
+            "--disable-plugin-autoload",
+            "-panyio.pytest_plugin",
+            "-pexercises.grader.plugin",
+            "-pno:terminal",
+            *(
+                f"{option}={value}"
+                for option, value in options.items()
+                if value is not None
+            ),
+            str(exercise.checks),
+        ],
+        plugins=[ear],
+    )
+    if not ear.results:
+        ear.fault("no check was run", f"task {task} of {exercise.checks}")
+    return ear.results

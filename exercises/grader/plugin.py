@@ -1,0 +1,278 @@
+"""The pytest plugin that turns functions into graded checks.
+
+A check is an asynchronous test with a mark and a sentence:
+
+    @pytest.mark.task(2, points=3)
+    @pytest.mark.likely(silence="a message that arrived was not answered")
+    async def test_a_name(conversation, word):
+        \"\"\"what must be true\"\"\"
+
+It may use the fixtures `server` (the student's file in a process of its own, fresh for each
+check), `conversation` (clients of it) and `word` (random texts from the printed seed).
+Checks of a task are skipped when an earlier task failed. Other tests are left alone.
+"""
+
+import asyncio
+import functools
+import random
+import string
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .clients import Conversation
+from .outcomes import LIKELY, Failure, Outcome
+from .results import Result, Status
+from .serving import ServerFailed, ServerProcess
+from .timeline import Timeline
+
+CHECK_DEADLINE = 20.0  # seconds for one check, after which it is ended
+AHEAD = 2  # servers that start while a check runs, so that no check waits for its own
+
+FAILED = pytest.StashKey[dict[Path, int]]()
+
+
+class Hooks:
+    """What this plugin tells others."""
+
+    @pytest.hookspec
+    def pytest_check_result(self, result: Result) -> None:
+        """Called with the result of each check, as soon as there is one."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("exercises", "graded exercises")
+    group.addoption("--answer", type=Path, help="the file to check, if not exercise.py")
+    group.addoption("--seed", type=int, help="the seed of names and texts on the wire")
+    group.addoption("--task", type=int, help="check this task alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "task(number, points): a graded check of a task")
+    config.addinivalue_line("markers", "likely(**outcomes): the likely cause of an outcome")
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(10**7)
+    config.stash[FAILED] = {}
+    config.pluginmanager.register(Bench(config), "exercises-bench")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"exercises: --seed {config.option.seed}"
+
+
+def task_of(item: pytest.Item) -> int | None:
+    """The number of the task that an item checks."""
+    marker = item.get_closest_marker("task")
+    return int(marker.args[0]) if marker else None
+
+
+def answer_for(item: pytest.Item) -> Path:
+    """The student's file that an item checks."""
+    return (item.config.option.answer or item.path.with_name("exercise.py")).absolute()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put tasks in order, whatever the order of the functions; leave out other tasks."""
+    items.sort(
+        key=lambda item: (str(item.path), task_of(item)) if task_of(item) else ("", 0)
+    )
+    if config.option.task:
+        config.hook.pytest_deselected(
+            items=[item for item in items if task_of(item) != config.option.task]
+        )
+        items[:] = [item for item in items if task_of(item) == config.option.task]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if task_of(item) and isinstance(item, pytest.Function):
+        item.obj = limited(item.obj)
+
+
+def limited(check: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Give a check a deadline of its own, beyond those of each expectation."""
+
+    @functools.wraps(check)
+    async def with_deadline(*args: Any, **kwargs: Any) -> None:
+        try:
+            async with asyncio.timeout(CHECK_DEADLINE):
+                await check(*args, **kwargs)
+        except TimeoutError:
+            wanted = f"the whole conversation takes less than {CHECK_DEADLINE:g} s"
+            raise Failure(Outcome.SILENCE, wanted, "it was not over by then") from None
+
+    return with_deadline
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    task = task_of(item)
+    if task and item.config.stash[FAILED].get(item.path, task) < task:
+        pytest.skip(f"first task {item.config.stash[FAILED][item.path]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    task = task_of(item)
+    if task is None or (report.when != "call" and report.passed):
+        return report
+    result = judge(item, call, task, report)
+    item.config.hook.pytest_check_result(result=result)
+    if result.status in (Status.FAILED, Status.FAULT):
+        failed = item.config.stash[FAILED]
+        failed[item.path] = min(task, failed.get(item.path, task))
+        # The student's words instead of pytest's traceback of the grader.
+        report.longrepr = result.text()
+    return report
+
+
+def judge(
+    item: pytest.Item, call: pytest.CallInfo[None], task: int, report: pytest.TestReport
+) -> Result:
+    """Make a result of what happened to a check."""
+    marker = item.get_closest_marker("task")
+    assert marker
+    assert isinstance(item, pytest.Function)
+    result = Result(
+        stem=item.path.parent.name,
+        task=task,
+        name=item.name,
+        sentence=(item.function.__doc__ or item.name).strip().splitlines()[0],
+        points=marker.kwargs["points"],
+        status=Status.PASSED,
+        seconds=round(call.duration, 3),
+    )
+    if report.passed:
+        result.earned = result.points
+    elif report.skipped:
+        result.status = Status.SKIPPED
+        assert isinstance(report.longrepr, tuple)
+        result.got = report.longrepr[2].removeprefix("Skipped: ")
+    else:
+        assert call.excinfo
+        explain(item, result, call.excinfo.value, report.longreprtext)
+    return result
+
+
+def explain(
+    item: pytest.Function, result: Result, error: BaseException, traceback: str
+) -> None:
+    """Say why a check failed: the outcome, the conversation, the line, the likely cause."""
+    fixtures = item.funcargs
+    server: ServerProcess | None = fixtures.get("server")
+    conversation: Conversation | None = fixtures.get("conversation")
+    timeline = conversation.timeline if conversation else Timeline()
+    result.status, here = Status.FAILED, None
+    if isinstance(error, Failure):
+        outcome, here = error.outcome, error.here
+        result.expected, result.got = error.expected, error.got
+    elif isinstance(error, ServerFailed):
+        outcome = Outcome.SERVER_CRASHED
+        lines = str(error).strip().splitlines()
+        result.expected, result.got = "the server starts", lines[0]
+        result.log = "\n".join(lines[1:][-6:])
+    else:
+        outcome = Outcome.GRADER_FAULT
+        result.status = Status.FAULT
+        result.got = f"{type(error).__name__}: {error}"
+        result.log = traceback
+    if server and isinstance(error, Failure):
+        outcome = with_servers_word(outcome, server, result)
+    result.outcome = outcome
+    result.timeline = timeline.text(here=here)
+    result.events = [
+        {**event, "here": e is here}
+        for e, event in zip(timeline, timeline.data(), strict=True)
+    ]
+    advice = item.get_closest_marker("likely")
+    key = outcome.replace(" ", "_").replace("event_loop", "loop")
+    result.likely = (advice.kwargs if advice else {}).get(key, LIKELY[outcome])
+    seed = item.config.option.seed
+    result.again = (
+        f"python -m exercises check {result.stem} --task {result.task} --seed {seed}"
+    )
+
+
+def with_servers_word(outcome: Outcome, server: ServerProcess, result: Result) -> Outcome:
+    """Look at the server itself: whether it crashed, is blocked, or waits."""
+    report = server.report()
+    crash = server.crashed_at
+    if server.exit_code is not None:
+        result.line = str(crash or "")
+        result.got = f"the server's process has ended with exit code {server.exit_code}"
+        result.log = "\n".join(server.log.strip().splitlines()[-4:])
+        return Outcome.SERVER_CRASHED
+    if server.blocked and outcome is not Outcome.CLOSED_EARLY:
+        result.line = f"{server.blocked[-1]}    stops the event loop here"
+        return Outcome.LOOP_BLOCKED
+    if crash and outcome is not Outcome.WRONG_MESSAGE:
+        result.line = str(crash)
+        trouble = server.trouble[-1:]
+        result.log = "".join(trouble) if trouble != [result.got] else ""
+        return Outcome.SERVER_CRASHED
+    if outcome is Outcome.SILENCE and report.waiting:
+        result.line = "\n".join(f"{place}    waits here" for place in report.waiting)
+    return outcome
+
+
+class Bench:
+    """Has the servers of the next checks started while one is checked."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.ahead: list[tuple[Path, ServerProcess]] = []
+        self.left: list[pytest.Item] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.left = [item for item in session.items if task_of(item)]
+
+    def take(self, item: pytest.Item) -> ServerProcess:
+        """The server for a check; starts those of the checks that follow."""
+        while self.left and self.left[0] is not item:
+            self.left.pop(0)
+        for following in self.left[len(self.ahead) : AHEAD + 1]:
+            file = answer_for(following)
+            self.ahead.append((file, ServerProcess(file, limited=True)))
+        self.left.pop(0)
+        file, server = self.ahead.pop(0)
+        assert file == answer_for(item)
+        return server
+
+    def pytest_sessionfinish(self) -> None:
+        for _, server in self.ahead:
+            server.end()
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        """Run the checks on asyncio, as uvicorn does."""
+        return "asyncio"
+
+    @pytest.fixture
+    def server(self, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+        """The student's server, ready."""
+        with self.take(request.node) as server:
+            yield server
+
+
+@pytest.fixture
+async def conversation(server: ServerProcess) -> AsyncIterator[Conversation]:
+    """Clients of the student's server."""
+    async with Conversation(server.url) as conversation:
+        yield conversation
+
+
+@pytest.fixture
+def word(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Make random texts: nobody can write the answers down beforehand."""
+    source = random.Random(f"{request.config.option.seed} {request.node.name}")
+    letters = string.ascii_lowercase + string.digits
+
+    def draw() -> str:
+        return "-".join("".join(source.choices(letters, k=4)) for _ in range(2))
+
+    return draw

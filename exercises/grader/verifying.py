@@ -1,0 +1,113 @@
+"""Proves that an exercise is worth its points, by answers whose verdict is known."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .course import ROOT, Exercise, WrongAnswer
+from .results import Result, Status
+
+RUN_DEADLINE = 120.0  # seconds for all checks of one answer
+
+
+@dataclass(frozen=True)
+class Job:
+    """An answer to check, and what must come of it: `wrong` if it is a known wrong one."""
+
+    exercise: Exercise
+    answer: Path
+    wrong: WrongAnswer | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with the verdict on an answer; nothing, one hopes."""
+
+    stem: str
+    answer: str
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = "as it should be" if not self.problems else "; ".join(self.problems)
+        return f"{self.stem} {self.answer}: {what}"
+
+
+def jobs(exercise: Exercise) -> list[Job]:
+    """Everything there is to prove about an exercise."""
+    return [
+        Job(exercise, exercise.stub),
+        Job(exercise, exercise.solution),
+        *(Job(exercise, wrong.file, wrong) for wrong in exercise.wrong_answers),
+    ]
+
+
+def verify_one(job: Job) -> Verdict:
+    """Check one answer, in a process of its own, and compare."""
+    try:
+        results = check_apart(job.exercise, job.answer)
+    except (subprocess.SubprocessError, ValueError) as error:
+        problems = [f"the grader failed: {error}"]
+    else:
+        if job.answer == job.exercise.stub:
+            problems = stub_problems(results)
+        elif job.wrong:
+            problems = wrong_problems(job.wrong, results)
+        else:
+            problems = solution_problems(results)
+    return Verdict(job.exercise.stem, job.answer.name, tuple(problems))
+
+
+def check_apart(exercise: Exercise, answer: Path) -> list[Result]:
+    """Run `check --json` and return its results."""
+    run = subprocess.run(
+        [sys.executable, "-m", "exercises", "check", exercise.stem, "--json"]
+        + ["--answer", str(answer)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=RUN_DEADLINE,
+        check=False,
+    )
+    if run.returncode not in (0, 1):
+        raise ValueError(run.stderr.decode() + run.stdout.decode())
+    return [Result(**result) for result in json.loads(run.stdout)["results"]]
+
+
+def stub_problems(results: list[Result]) -> list[str]:
+    """A stub that passes anything gives points away."""
+    return [
+        f"the stub passes {result.name}"
+        for result in results
+        if result.status not in (Status.FAILED, Status.SKIPPED)
+    ]
+
+
+def solution_problems(results: list[Result]) -> list[str]:
+    """A solution that fails shows an unfair check."""
+    return [
+        f"the solution fails {r.name}: {r.got}"
+        for r in results
+        if r.status != Status.PASSED
+    ]
+
+
+def wrong_problems(wrong: WrongAnswer, results: list[Result]) -> list[str]:
+    """A wrong answer must fail where it says, in the way it says, with that advice."""
+    name, outcome, advice = map(wrong.said, ("fails", "outcome", "advice"))
+    if not (name and outcome and advice):
+        return ["its docstring must say `fails:`, `outcome:` and `advice:`"]
+    failed = [
+        result for result in results if result.status not in (Status.PASSED, Status.SKIPPED)
+    ]
+    if not failed:
+        return ["the wrong answer passes"]
+    first = failed[0]
+    problems = []
+    if first.name != name:
+        problems.append(f"it fails {first.name}, not {name}")
+    if first.outcome != outcome:
+        problems.append(f"its outcome is {first.outcome!r}, not {outcome!r}")
+    if advice not in first.likely:
+        problems.append(f"its advice is {first.likely!r}")
+    return problems

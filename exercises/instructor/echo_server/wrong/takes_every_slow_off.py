@@ -1,0 +1,30 @@
+"""Takes the word off wherever it stands, not only at the beginning.
+
+fails: test_a_slow_text_is_answered
+outcome: wrong message
+advice: take the first word off
+"""
+
+import asyncio
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException
+
+app = FastAPI()
+
+
+@app.websocket("/ws/parrot")
+async def parrot(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if message.get("text") is None:
+                raise WebSocketException(1003, "text only")
+            text = message["text"]
+            if "slow " in text:
+                await asyncio.sleep(0.5)
+            await websocket.send_text(f"Polly: {text.replace('slow ', '')}")
+    except WebSocketDisconnect:
+        pass
