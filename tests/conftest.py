@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,12 @@ from exercises.grader.serving import LocalServer, ServerProcess, load, serve_her
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-TROUBLE = re.compile(r"^(WARNING|ERROR|CRITICAL|Traceback).*", re.MULTILINE)
+# asyncio warns when several messages are written to a socket within the moment in which its
+# reset is noticed. That is nobody's mistake, and uvloop keeps quiet about it.
+TROUBLE = re.compile(
+    r"^(?!WARNING: socket\.send\(\) raised exception)(WARNING|ERROR|CRITICAL|Traceback).*",
+    re.MULTILINE,
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -118,7 +124,7 @@ async def browser() -> AsyncIterator[Browser]:
     path = next(filter(None, map(shutil.which, names)), None)
     if not (path and importlib.util.find_spec("playwright")):
         why = "no Chromium on the PATH" if not path else "the package playwright is missing"
-        if "CI" in os.environ:
+        if "CI" in os.environ and sys.platform == "linux":
             pytest.fail(f"{why}: in CI the pages must be tested")
         pytest.skip(f"{why}; see .ci/requirements.txt")
     from playwright.async_api import async_playwright

@@ -15,6 +15,7 @@ Only the standard library and uvicorn are imported here, before the app is.
 import asyncio
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -44,13 +45,15 @@ class Watchman:
         threading.Thread(target=self.listen, daemon=True).start()
         startup = uvicorn.Server.startup
 
-        async def watched(server: uvicorn.Server, *args: Any, **kwargs: Any) -> None:
-            await startup(server, *args, **kwargs)
+        async def watched(
+            server: uvicorn.Server, sockets: list[socket.socket] | None = None
+        ) -> None:
+            await startup(server, sockets)
             self.server, self.loop = server, asyncio.get_running_loop()
             self.beat()
             threading.Thread(target=self.watch, daemon=True).start()
 
-        uvicorn.Server.startup = watched  # type: ignore[method-assign]
+        uvicorn.Server.startup = watched  # type: ignore[method-assign, assignment]
 
     def beat(self) -> None:
         assert self.loop
@@ -146,13 +149,12 @@ def take_streams() -> tuple[int, int]:
 
 def limit() -> None:
     """Bound what a student's server may use, where the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return
-    # A file that grows too large is then an OSError in the app, not the end of it.
+    import resource
     import signal
 
+    # A file that grows too large is then an OSError in the app, not the end of it.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     wanted = {
         resource.RLIMIT_CPU: CPU_SECONDS,

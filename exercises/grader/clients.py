@@ -143,16 +143,21 @@ class Client:
         self, url: str, reads: bool, headers: Mapping[str, str], options: dict[str, Any]
     ) -> None:
         """Shake hands, and read in the background unless told not to."""
-        options = {
+        usual: dict[str, Any] = {
             "additional_headers": headers,
             "open_timeout": DEADLINE,
             "close_timeout": DEADLINE,
             "max_size": None,
             "proxy": None,
-        } | options
+        }
+        options = usual | options
         if not reads:
             # Nothing may take in what the server sends: no queue, no deflate, no buffer.
-            quiet = {"max_queue": 1, "ping_interval": None, "compression": None}
+            quiet: dict[str, Any] = {
+                "max_queue": 1,
+                "ping_interval": None,
+                "compression": None,
+            }
             options = quiet | options | {"sock": small_socket(url)}
         self._connection = await connect(url, **options)
         self.joined = self.note(Kind.JOINED, f"joined {url.split('/', 3)[-1]:.60}")

@@ -164,7 +164,7 @@ def explain(
     item: pytest.Function, result: Result, error: BaseException, traceback: str
 ) -> None:
     """Say why a check failed: the outcome, the conversation, the line, the likely cause."""
-    fixtures = item.funcargs
+    fixtures: dict[str, Any] = item.funcargs
     server: ServerProcess | None = fixtures.get("server")
     conversation: Conversation | None = fixtures.get("conversation")
     timeline = conversation.timeline if conversation else Timeline()

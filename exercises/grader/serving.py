@@ -148,11 +148,9 @@ class ServerProcess:
         # -I keeps the caller's folder and PYTHON… variables out, -B leaves no caches.
         command = [sys.executable, "-I", "-B", str(CHILD), str(self.file), limits]
         # A session of its own: Ctrl-C in the terminal or a notebook is not for it.
-        apart: dict[str, Any] = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-            if sys.platform == "win32"
-            else {"start_new_session": True}
-        )
+        apart: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         return subprocess.Popen(
             [*command, *app, *PINNED, *options],
             stdin=subprocess.PIPE,
@@ -271,8 +269,10 @@ class ServerProcess:
 
     def interrupt(self) -> None:
         """Ctrl-C."""
-        on_windows = sys.platform == "win32"
-        self._process.send_signal(signal.CTRL_BREAK_EVENT if on_windows else signal.SIGINT)
+        if sys.platform == "win32":
+            self._process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            self._process.send_signal(signal.SIGINT)
 
     def wait(self, deadline: float) -> int:
         """Wait until it has ended by itself and return its exit code."""

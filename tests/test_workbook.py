@@ -1,0 +1,327 @@
+"""The house rules: every lesson is whole, and what the texts say is what the code does."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from exercises.grader.course import Exercise, exercises
+
+ROOT = Path(__file__).parent.parent
+TOP_LEVEL = {"README.md", "examples", "exercises", "notebooks", "requirements.txt", "tests"}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| (\d\d) \| .*?`(\w+)`.*\|$", re.MULTILINE)
+
+LESSONS = {stem: number for number, stem in ROW.findall(README)}
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+SERVERS = [script for script in SCRIPTS if script.stem.endswith("_server")]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXERCISES = exercises()
+PAGES = sorted((ROOT / "examples").glob("*.html"))
+
+# Lessons whose notebook and exercise are still to be written.
+TO_COME = {
+    "route_server",
+    "chat_server",
+    "named_chat_server",
+    "room_server",
+    "secure_server",
+    "jwt_room_server",
+    "stream_server",
+    "progress_server",
+    "price_server",
+    "notification_server",
+    "order_server",
+    "heartbeat_server",
+    "resume_server",
+    "redis_chat_server",
+    "drawing_server",
+}
+
+
+def by_name(path: Path | Exercise) -> str:
+    return path.stem
+
+
+@cache
+def git(*arguments: str) -> str | None:
+    """What git says, or `None` where this is no checkout."""
+    run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return run.stdout if run.returncode == 0 else None
+
+
+def tracked() -> list[str]:
+    files = git("ls-files")
+    if files is None:
+        pytest.skip(
+            "this is not a checkout of git, so nothing says which files belong to it"
+        )
+    return files.splitlines()
+
+
+def cells(notebook: Path, kind: str) -> list[dict]:
+    whole = json.loads(notebook.read_text(encoding="utf-8"))
+    return [cell for cell in whole["cells"] if cell["cell_type"] == kind]
+
+
+# The course
+
+
+def test_the_top_level_is_what_it_was_meant_to_be():
+    tops = {file.split("/")[0] for file in tracked()}
+
+    assert {top for top in tops if not top.startswith(".")} == TOP_LEVEL
+
+
+def test_every_server_is_a_lesson_and_every_lesson_has_a_server():
+    assert sorted(LESSONS) == [script.stem for script in SERVERS]
+
+
+def test_lessons_are_numbered_in_the_order_of_their_rows():
+    assert list(LESSONS.values()) == [f"{n:02}" for n in range(1, len(LESSONS) + 1)]
+
+
+def test_no_lesson_is_to_come_that_is_there():
+    there = {notebook.stem[3:] for notebook in NOTEBOOKS} & {e.stem for e in EXERCISES}
+
+    assert not TO_COME & there, "take these out of TO_COME"
+    assert set(LESSONS) >= TO_COME
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_every_part_of_a_lesson_exists(stem):
+    parts = [f"examples/{stem}.py", f"examples/{stem}.html", f"tests/test_{stem}.py"]
+    if stem not in TO_COME:
+        names = ["README.md", "exercise.py", ".stub.py", "test_exercise.py", "hints.md"]
+        parts += [f"exercises/{stem}/{name}" for name in names]
+        parts += [f"exercises/instructor/{stem}/solution.py"]
+        parts += [f"notebooks/{LESSONS[stem]}_{stem}.ipynb"]
+
+    assert [part for part in parts if not (ROOT / part).exists()] == []
+
+
+def test_every_notebook_and_page_belongs_to_a_lesson():
+    notebooks = {notebook.stem for notebook in NOTEBOOKS}
+
+    assert notebooks <= {f"{number}_{stem}" for stem, number in LESSONS.items()}
+    assert {page.stem for page in PAGES} == set(LESSONS)
+
+
+# Scripts
+
+
+@pytest.mark.parametrize("script", SERVERS, ids=by_name)
+def test_a_docstring_names_the_pattern_the_notebook_and_the_exercise(script):
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    stem, said = script.stem, " ".join(text.split())
+
+    assert re.match(r"[A-Z][\w -]+: .+\.$", text.splitlines()[0])
+    assert f"notebooks/{LESSONS[stem]}_{stem}.ipynb" in said
+    assert f"exercises/{stem}" in said
+    assert "http://127.0.0.1:8000" in said
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=by_name)
+def test_a_script_stands_alone(script):
+    others = {other.stem for other in SCRIPTS} | {"exercises", "tests", "notebooks", "lab"}
+
+    assert not imported(script) & others
+
+
+@pytest.mark.parametrize("script", SERVERS, ids=by_name)
+def test_parameters_of_routes_have_no_default_values_of_the_old_kind(script):
+    """`Annotated[str, Query()]`, and never `token: str = Query()`."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list:
+            defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            assert not [each for each in defaults if isinstance(each, ast.Call)], node.name
+
+
+@pytest.mark.parametrize("script", SERVERS, ids=by_name)
+def test_the_command_of_the_docstring_starts_the_server(script, tmp_path):
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    command = re.search(rf"^    (uvicorn {script.stem}:app.*)$", text, re.MULTILINE)[1]
+
+    assert_starts(command.replace(" --reload", ""), script.parent, tmp_path)
+
+
+def assert_starts(command: str, folder: Path, home: Path) -> None:
+    """Run a command as it is typed, on a free port, until it accepts."""
+    words = [sys.executable, "-B", "-m", *shlex.split(command), "--port", "0"]
+    words += [] if "--app-dir" in command else ["--app-dir", str(folder)]
+    place = folder if "--app-dir" in command else home
+    with subprocess.Popen(words, cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            log = []
+            for line in process.stderr:
+                log.append(line)
+                if "Uvicorn running on http://127.0.0.1:" in line:
+                    return
+            pytest.fail("it ended:\n" + "".join(log))
+        finally:
+            process.kill()
+
+
+def imported(script: Path) -> set[str]:
+    """The top names of the modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_imports_run_one_way():
+    for script in (ROOT / "exercises").rglob("*.py"):
+        assert not imported(script) & {"tests", "notebooks", "lab"}, script
+    for script in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "notebooks").glob("*.py")]:
+        assert "tests" not in imported(script), script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_a_page_is_safe_and_needs_no_other_host(page):
+    text = page.read_text(encoding="utf-8")
+
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text
+    )
+    assert not re.search(r"""(src|href)=["'](https?:)?//|@import|url\(""", text)
+    assert not re.search(r"localhost|127\.0\.0\.1", text)
+    assert "location.host" in text
+    for needed in ['<html lang="en">', "viewport", "<title>", "color-scheme: light dark"]:
+        assert needed in text
+
+
+# Notebooks
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=by_name)
+def test_every_cell_of_a_notebook_was_run_from_top_to_bottom(notebook):
+    counts = [cell["execution_count"] for cell in cells(notebook, "code")]
+
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=by_name)
+def test_a_notebook_quotes_its_script_word_for_word(notebook):
+    script = ROOT / "examples" / f"{notebook.stem[3:]}.py"
+    code = textwrap.dedent(script.read_text(encoding="utf-8"))
+    prose = "\n".join("".join(cell["source"]) for cell in cells(notebook, "markdown"))
+    quotes = re.findall(r"^```python\n(.*?)^```", prose, re.MULTILINE | re.DOTALL)
+
+    assert quotes
+    for quote in quotes:
+        assert any(
+            textwrap.indent(quote, " " * depth) in code for depth in (0, 4, 8, 12)
+        ), quote
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=by_name)
+def test_a_notebook_ends_as_all_do(notebook):
+    prose = "\n".join("".join(cell["source"]) for cell in cells(notebook, "markdown"))
+    ends = re.findall(r"^## (What to remember|Questions|Exercise)$", prose, re.MULTILINE)
+
+    assert ends == ["What to remember", "Questions", "Exercise"]
+
+
+# Exercises
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)
+def test_task_numbers_agree_in_readme_checks_and_hints(exercise):
+    numbers = [task.number for task in exercise.tasks]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert 2 <= len(numbers) <= 4
+    assert sorted(exercise.points) == numbers
+    assert sorted(exercise.hints) == numbers
+    assert all(exercise.hints.values())
+    todo = re.findall(r"TODO (\d+):", exercise.stub.read_text(encoding="utf-8"))
+    assert sorted(map(int, todo)) == numbers
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)
+def test_a_readme_says_how_to_run_and_to_check(exercise):
+    readme = (exercise.folder / "README.md").read_text(encoding="utf-8")
+
+    for needed in [
+        "*You will practise:*",
+        "*Not needed:*",
+        f"python -m exercises check {exercise.stem}",
+        "exercise.py",
+    ]:
+        assert needed in readme
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)
+def test_every_check_has_a_sentence_and_advice(exercise):
+    tree = ast.parse(exercise.checks.read_text(encoding="utf-8"))
+    checks = [node for node in tree.body if isinstance(node, ast.AsyncFunctionDef)]
+
+    for check in checks:
+        marks = {ast.unparse(mark.func) for mark in check.decorator_list}
+        assert marks >= {"pytest.mark.task", "pytest.mark.likely"}, check.name
+        assert ast.get_docstring(check), check.name
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)
+def test_there_are_three_wrong_answers_or_more(exercise):
+    assert len(exercise.wrong_answers) >= 3
+
+
+@pytest.mark.skipif("CI" not in os.environ, reason="a student's exercise.py is not a stub")
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)
+def test_an_exercise_begins_as_its_stub(exercise):
+    assert exercise.answer.read_bytes() == exercise.stub.read_bytes()
+
+
+# Texts
+
+
+def test_the_first_command_of_the_readme_starts_the_echo_server(tmp_path):
+    command = re.search(r"^python3 -m venv .*/(uvicorn .+)$", README, re.MULTILINE)[1]
+
+    assert_starts(command, ROOT, tmp_path)
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    command = re.search(r"^python3 -m venv .*pytest$", README, re.MULTILINE)[0]
+
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", ".ci/requirements.txt"])
+def test_every_requirement_is_pinned_and_has_a_reason(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+
+    for line in filter(None, lines):
+        assert re.match(r"#|-r |[\w\[\]-]+==[\w.]+(; .+?)? +# \w+", line), line
+
+
+def test_links_between_texts_lead_somewhere():
+    for file in tracked():
+        if file.endswith(".md"):
+            text = (ROOT / file).read_text(encoding="utf-8")
+            for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+                assert (ROOT / file).parent.joinpath(target).exists(), f"{file}: {target}"
+
+
+def test_nobody_sleeps_in_tests():
+    for script in [
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "exercises").glob("*/test_*.py"),
+    ]:
+        slept = re.findall(
+            r"^[^#\"']*\bsleep\((?!0\))", script.read_text(encoding="utf-8"), re.M
+        )
+        assert slept == [], script
