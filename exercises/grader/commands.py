@@ -4,8 +4,10 @@ Exit codes: 0 passed, 1 a check failed, 2 wrong usage, 3 a fault of the grader.
 """
 
 import json
+import os
 import random
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from enum import IntEnum
@@ -29,7 +31,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The exercises of the workbook: check your answer, get a hint, start again.",
 )
-console = Console(highlight=False)
+
+
+class Terminal(Console):
+    """Goes on in silence when whoever was reading has gone, as with `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Terminal(highlight=False)
 
 COLOURS = {
     Status.PASSED: "green",

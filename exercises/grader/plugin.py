@@ -192,7 +192,9 @@ def explain(
     ]
     advice = item.get_closest_marker("likely")
     key = outcome.replace(" ", "_").replace("event_loop", "loop")
-    result.likely = (advice.kwargs if advice else {}).get(key, LIKELY[outcome])
+    result.likely = result.likely or (advice.kwargs if advice else {}).get(
+        key, LIKELY[outcome]
+    )
     seed = item.config.option.seed
     result.again = (
         f"python -m exercises check {result.stem} --task {result.task} --seed {seed}"
@@ -205,8 +207,12 @@ def with_servers_word(outcome: Outcome, server: ServerProcess, result: Result) -
     crash = server.crashed_at
     if server.exit_code is not None:
         result.line = str(crash or "")
-        result.got = f"the server's process has ended with exit code {server.exit_code}"
-        result.log = "\n".join(server.log.strip().splitlines()[-4:])
+        if server.excess:
+            result.got = f"the server was ended: it used {server.excess}"
+            result.likely = "something is kept or started again and again, without a bound"
+        else:
+            result.got = f"the server's process ended with exit code {server.exit_code}"
+            result.log = "\n".join(server.log.strip().splitlines()[-4:])
         return Outcome.SERVER_CRASHED
     if server.blocked and outcome is not Outcome.CLOSED_EARLY:
         result.line = f"{server.blocked[-1]}    stops the event loop here"

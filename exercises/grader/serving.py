@@ -33,6 +33,7 @@ from .outcomes import Failure, Outcome
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
 SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
 POLL = 0.01  # seconds
+ROUNDS = 100  # times to look for children that a dying server still starts
 LOG_LIMIT = 64 * 1024  # bytes; of a longer log the first and the last half are kept
 
 # What the app is served with: the same everywhere, whatever uvicorn's defaults become.
@@ -44,6 +45,11 @@ PINNED = [
 ]
 # What a server gets to see of the environment: enough to run, nothing to steal.
 ALLOWED = ["PATH", "LANG", "LC_ALL", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT"]
+
+# What a student's server may use, with all that it starts.
+MEMORY_LIMIT = 768 * 1024 * 1024  # bytes
+PROCESS_LIMIT = 50
+LOOK = 0.25  # seconds between two looks at that
 
 CHILD = Path(__file__).with_name("child.py")
 RUNNING = re.compile(rb"Uvicorn running on http://127\.0\.0\.1:(\d+)")
@@ -125,15 +131,15 @@ class ServerProcess:
         self.file = file.resolve()
         self.port = 0
         self.blocked: list[Place] = []
+        self.excess = ""  # what it was ended for
         self._log = _Log()
         self._reports: queue.Queue[Report] = queue.Queue()
         self._announced = threading.Event()
+        self._ended = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="server-")
         self._process = self._start(options, environment or {}, limited)
-        self._readers = [
-            threading.Thread(target=reader, daemon=True)
-            for reader in (self._read_log, self._read_replies)
-        ]
+        jobs = [self._read_log, self._read_replies, *([self._watch] if limited else [])]
+        self._readers = [threading.Thread(target=job, daemon=True) for job in jobs]
         for reader in self._readers:
             reader.start()
 
@@ -179,6 +185,21 @@ class ServerProcess:
             elif said := message.get("report"):
                 places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
                 self._reports.put(Report(said["handlers"], said["beating"], places))
+
+    def _watch(self) -> None:
+        """End a student's server that takes too much of the machine."""
+        with contextlib.suppress(psutil.Error):
+            first = psutil.Process(self._process.pid)
+            while not self._ended.wait(LOOK):
+                family = [first, *first.children(recursive=True)]
+                used = sum(process.memory_info().rss for process in family)
+                if used > MEMORY_LIMIT:
+                    self.excess = f"more than {MEMORY_LIMIT >> 20} MiB of memory"
+                elif len(family) > PROCESS_LIMIT:
+                    self.excess = f"more than {PROCESS_LIMIT} processes"
+                if self.excess:
+                    end_family(self._process.pid)
+                    return
 
     def __enter__(self) -> Self:
         try:
@@ -282,6 +303,7 @@ class ServerProcess:
 
     def end(self) -> None:
         """End the process and everything it started, now."""
+        self._ended.set()
         end_family(self._process.pid)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -293,16 +315,23 @@ class ServerProcess:
 
 def end_family(pid: int) -> None:
     """Kill a process, its descendants, and the group that it leads."""
-    family: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         first = psutil.Process(pid)
-        family = [*first.children(recursive=True), first]
+        # Stopped, it starts nothing more while its children are ended; they may, so look
+        # again until none is left.
+        first.suspend()
+        for _ in range(ROUNDS):
+            family = [p for p in first.children(recursive=True) if p.status() != "zombie"]
+            if not family:
+                break
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
     if sys.platform != "win32":
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
 
 
 class _Guest(uvicorn.Server):
