@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import watchfiles
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -22,6 +23,7 @@ from rich.text import Text
 
 from .checking import run_checks
 from .course import Exercise, Progress, exercises
+from .doctor import findings
 from .results import Result, Status
 from .verifying import jobs, verify_one
 
@@ -131,23 +133,35 @@ def check(
         if task is not None and task not in exercise.points:
             numbers = ", ".join(map(str, exercise.points))
             raise typer.BadParameter(f"{exercise.stem} has the tasks {numbers}, not {task}")
-        if not as_json:
-            console.print(Text(f"{exercise.stem} · {exercise.title}", "bold"))
-        found = run_checks(
-            exercise,
-            answer=answer.absolute() if answer else None,
-            task=task,
-            seed=seed,
-            listener=(lambda result: None) if as_json else show,
-        )
-        if answer is None:
-            remember(exercise, found)
-        if not as_json:
-            summarise(exercise, found)
-        results += found
+        results += check_one(exercise, answer, task, seed, quiet=as_json)
     if as_json:
         print(json.dumps({"seed": seed, "results": [r.data() for r in results]}, indent=1))
     raise typer.Exit(exit_code(results))
+
+
+def check_one(
+    exercise: Exercise,
+    answer: Path | None = None,
+    task: int | None = None,
+    seed: int | None = None,
+    *,
+    quiet: bool = False,
+) -> list[Result]:
+    """Check one exercise, show each result as it comes, and remember the points."""
+    if not quiet:
+        console.print(Text(f"{exercise.stem} · {exercise.title}", "bold"))
+    results = run_checks(
+        exercise,
+        answer=answer.absolute() if answer else None,
+        task=task,
+        seed=seed,
+        listener=(lambda result: None) if quiet else show,
+    )
+    if answer is None:
+        remember(exercise, results)
+    if not quiet:
+        summarise(exercise, results)
+    return results
 
 
 def show(result: Result) -> None:
@@ -228,6 +242,62 @@ def reset(stem: Annotated[str, typer.Argument(help="The exercise.")]) -> None:
     progress.standings.pop(exercise.stem, None)
     progress.save()
     console.print(f"{shown_path(exercise.answer)} is as it was at the beginning.")
+
+
+def is_answer(_: watchfiles.Change, path: str) -> bool:
+    return Path(path).name == "exercise.py"
+
+
+@app.command()
+def watch(stem: Stem = None) -> None:
+    """Check again each time you save; Ctrl-C ends it."""
+    exercise = find(stem)
+    while True:
+        console.clear()
+        check_one(exercise)
+        if stem is None and Progress().done(exercise) and find(None) != exercise:
+            exercise = find(None)
+            console.print(f"\nNext: {shown_path(exercise.folder / 'README.md')}")
+        console.print("\nWaiting for you to save exercise.py. Ctrl-C ends this.")
+        try:
+            # Editors save through a temporary file, so the folder is watched, not the file.
+            next(watchfiles.watch(exercise.folder, watch_filter=is_answer, step=20))
+        except (KeyboardInterrupt, StopIteration):
+            raise typer.Exit(Exit.PASSED) from None
+
+
+@app.command()
+def solution(
+    stem: Stem = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Before you have passed.")
+    ] = False,
+) -> None:
+    """Show a possible solution, once you have passed."""
+    exercise = find(stem)
+    if not exercise.solution.exists():
+        console.print(f"This copy of the workbook has no solution of {exercise.stem}.")
+        raise typer.Exit(Exit.USAGE)
+    if not (anyway or Progress().done(exercise)):
+        console.print(f"First pass all tasks: python -m exercises check {exercise.stem}")
+        console.print("Or have a look all the same, with --anyway.")
+        raise typer.Exit(Exit.USAGE)
+    code = exercise.solution.read_text(encoding="utf-8")
+    console.print(
+        Syntax(code, "python", theme="ansi_dark") if console.is_terminal else code
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Look whether this machine can run the workbook."""
+    well = True
+    for finding in findings():
+        console.print(Text("✓ " if finding.well else "✗ ") + Text(finding.what))
+        if not finding.well:
+            console.print(f"  what to do: {finding.remedy}")
+        well &= finding.well
+    raise typer.Exit(Exit.PASSED if well else Exit.FAILED)
 
 
 @app.command()
