@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from exercises.grader.clients import Conversation
 from exercises.grader.serving import until
 
 PATH = "/ws/chat"
@@ -188,3 +189,51 @@ async def test_empty_rooms_hold_nothing(members, server, example):
 
     assert await server.settled()
     assert example.chat_room.members == set()
+
+
+async def test_ctrl_c_ends_it_in_two_seconds_while_traffic_flows(process):
+    async with Conversation(process.url) as conversation:
+        ana, ben, zoe = [await conversation.join(n, PATH) for n in ["ana", "ben", "zoe"]]
+        for talker in [ana, zoe]:
+            talker.push(LARGE, times=ENOUGH)
+        await ben.receive()
+
+        process.interrupt()
+
+        await asyncio.to_thread(process.wait, 2.0)
+        while await ben.hears():
+            pass
+        assert ben.code == 1012
+    assert "Traceback" not in process.log
+
+
+async def test_the_page_shows_what_everybody_in_its_room_says(server, browser):
+    ana, ben, zoe = [await browser.open(server.http_url) for _ in range(3)]
+    for tab in [ana, ben, zoe]:
+        await tab.get_by_text("connected", exact=True).wait_for()
+    await zoe.get_by_role("button", name="Disconnect").click()
+    await zoe.get_by_label("Room").select_option("/ws/chat_additional")
+    await zoe.get_by_role("button", name="Connect", exact=True).click()
+    await ben.get_by_text("A client left the chat").wait_for()
+
+    for tab in [zoe, ana]:
+        await tab.get_by_text("connected", exact=True).wait_for()
+        await tab.get_by_label("Message", exact=True).fill("<b>hello</b>")
+        await tab.keyboard.press("Enter")
+
+    for tab in [ana, ben]:
+        await tab.get_by_text("Client says: <b>hello</b>").wait_for()
+    await zoe.get_by_text("(Additional) Client says: <b>hello</b>").wait_for()
+    await ana.get_by_role("button", name="Disconnect").click()
+    await ana.get_by_text("closed with code 1000 Disconnect button").wait_for()
+    assert await ben.get_by_text("Client says").count() == 1
+
+
+async def test_the_page_shows_that_the_server_went_away(process, browser):
+    tab = await browser.open(process.http_url)
+    await tab.get_by_text("connected", exact=True).wait_for()
+
+    process.interrupt()
+
+    await tab.get_by_text("closed with code 1012").wait_for()
+    await tab.get_by_text("not connected").wait_for()

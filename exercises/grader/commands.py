@@ -283,9 +283,7 @@ def solution(
         console.print("Or have a look all the same, with --anyway.")
         raise typer.Exit(Exit.USAGE)
     code = exercise.solution.read_text(encoding="utf-8")
-    console.print(
-        Syntax(code, "python", theme="ansi_dark") if console.is_terminal else code
-    )
+    console.print(Text(code), soft_wrap=True)
 
 
 @app.command()
