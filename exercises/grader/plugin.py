@@ -8,7 +8,12 @@ A check is an asynchronous test with a mark and a sentence:
         \"\"\"what must be true\"\"\"
 
 It may use the fixtures `server` (the student's file in a process of its own, fresh for each
-check), `conversation` (clients of it) and `word` (random texts from the printed seed).
+check), `conversation` (clients of it), `word` (random texts from the printed seed) and
+`secrets` (the random values of `TOKEN` and `SECRET_KEY` in the server's environment). The
+mark `server` gives the server more variables, or options of uvicorn:
+
+    pytestmark = pytest.mark.server(environment={"INTERVAL": "0.05"})
+
 Checks of a task are skipped when an earlier task failed. Other tests are left alone.
 """
 
@@ -29,6 +34,7 @@ from .serving import ServerFailed, ServerProcess
 from .timeline import Timeline
 
 CHECK_DEADLINE = 20.0  # seconds for one check, after which it is ended
+SECRETS = ["TOKEN", "SECRET_KEY"]  # random variables of every server's environment
 AHEAD = 2  # servers that start while a check runs, so that no check waits for its own
 
 FAILED = pytest.StashKey[dict[Path, int]]()
@@ -55,6 +61,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "task(number, points): a graded check of a task")
+    config.addinivalue_line(
+        "markers",
+        "server(environment, options): what the server of a check is started with",
+    )
     config.addinivalue_line("markers", "likely(**outcomes): the likely cause of an outcome")
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**7)
@@ -231,23 +241,36 @@ class Bench:
     """Has the servers of the next checks started while one is checked."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.ahead: list[tuple[Path, ServerProcess]] = []
+        self.ahead: list[tuple[pytest.Item, ServerProcess]] = []
         self.left: list[pytest.Item] = []
+        source = random.Random(config.option.seed)
+        self.drawn = {name: source.randbytes(24).hex() for name in SECRETS}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.left = [item for item in session.items if task_of(item)]
 
+    def start(self, item: pytest.Item) -> ServerProcess:
+        """Start the server for a check, as its marks want it."""
+        marker = item.get_closest_marker("server")
+        wanted = marker.kwargs if marker else {}
+        return ServerProcess(
+            answer_for(item),
+            options=wanted.get("options", ()),
+            environment=self.drawn | wanted.get("environment", {}),
+            limited=True,
+        )
+
     def take(self, item: pytest.Item) -> ServerProcess:
-        """The server for a check; starts those of the checks that follow."""
+        """Return the server for a check, and start those of the checks that follow."""
+        # Checks that were skipped have left servers that nobody needs.
+        while self.ahead and self.ahead[0][0] is not item:
+            self.ahead.pop(0)[1].end()
         while self.left and self.left[0] is not item:
             self.left.pop(0)
         for following in self.left[len(self.ahead) : AHEAD + 1]:
-            file = answer_for(following)
-            self.ahead.append((file, ServerProcess(file, limited=True)))
+            self.ahead.append((following, self.start(following)))
         self.left.pop(0)
-        file, server = self.ahead.pop(0)
-        assert file == answer_for(item)
-        return server
+        return self.ahead.pop(0)[1]
 
     def pytest_sessionfinish(self) -> None:
         for _, server in self.ahead:
@@ -257,6 +280,11 @@ class Bench:
     def anyio_backend(self) -> str:
         """Run the checks on asyncio, as uvicorn does."""
         return "asyncio"
+
+    @pytest.fixture
+    def secrets(self) -> dict[str, str]:
+        """What the server finds in its environment, by name: `TOKEN` and `SECRET_KEY`."""
+        return self.drawn
 
     @pytest.fixture
     def server(self, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
