@@ -255,19 +255,38 @@ class Client:
         mine = (self.name, Kind.RECEIVED, shown(message))
         return next(e for e in self.timeline if (e.who, e.kind, e.text) == mine)
 
+    async def hears_within(self, seconds: float, message: Message) -> bool:
+        """Whether the next message comes in time; if it does, it must be this one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news_or_end()
+        if not (self._inbox or self._closed):
+            self.note(Kind.NOTE, f"nothing for {seconds:g} s")
+            return False
+        await self.expect(message)
+        return True
+
     async def expect(
-        self, expected: Expected, within: float = DEADLINE, after: float = 0.0
+        self,
+        expected: Expected,
+        within: float = DEADLINE,
+        *,
+        after: float = 0.0,
+        but: Message | None = None,
     ) -> None:
         """The next message must be this one; lists and dictionaries are compared as JSON.
 
         To expect that somebody hears *nothing*, let something follow that must be heard,
         and expect that: whatever came before it is then the wrong message. `after` is the
         number of seconds that must have passed since this client last sent something.
+        Messages like `but` may come before it and do not count.
         """
         plain = isinstance(expected, str | bytes)
         text = shown(expected) if plain else json.dumps(expected, ensure_ascii=False)  # type: ignore[arg-type]
         wanted = f"{self.name} ← {text}"
         message, event = await self._next(wanted, within)
+        while but is not None and message == but:
+            message, event = await self._next(wanted, within)
         heard: Any = message
         if not plain:
             with contextlib.suppress(ValueError):
@@ -320,13 +339,16 @@ class Client:
             raise Failure(Outcome.CLOSED_EARLY, wanted, self._ending(), self._closed)
         return self._inbox.popleft()
 
+    async def _news_or_end(self) -> None:
+        while not self._inbox and not self._closed:
+            self._news.clear()
+            await self._news.wait()
+
     async def _wait(self, wanted: str, within: float) -> None:
         """Wait until there is a message, or there can be no more."""
         try:
             async with asyncio.timeout(within):
-                while not self._inbox and not self._closed:
-                    self._news.clear()
-                    await self._news.wait()
+                await self._news_or_end()
         except TimeoutError:
             here = self.note(Kind.NOTE, "… still waiting")
             got = f"nothing within {within:g} s; the connection is open"

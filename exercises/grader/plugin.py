@@ -22,6 +22,7 @@ import functools
 import random
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +197,8 @@ def explain(
         outcome = with_servers_word(outcome, server, result)
     result.outcome = outcome
     result.timeline = timeline.text(here=here)
-    result.events = [
-        {**event, "here": e is here}
-        for e, event in zip(timeline, timeline.data(), strict=True)
-    ]
+    kept = [event for event in timeline.around(here) if event]
+    result.events = [{**asdict(event), "here": event is here} for event in kept]
     advice = item.get_closest_marker("likely")
     key = outcome.replace(" ", "_").replace("event_loop", "loop")
     result.likely = result.likely or (advice.kwargs if advice else {}).get(

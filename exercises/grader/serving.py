@@ -32,6 +32,7 @@ from .outcomes import Failure, Outcome
 
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
 SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
+END_DEADLINE = 2.0  # seconds for what a killed server wrote to be read to its end
 POLL = 0.01  # seconds
 ROUNDS = 100  # times to look for children that a dying server still starts
 LOG_LIMIT = 64 * 1024  # bytes; of a longer log the first and the last half are kept
@@ -169,22 +170,24 @@ class ServerProcess:
 
     def _read_log(self) -> None:
         assert self._process.stderr
-        while chunk := os.read(self._process.stderr.fileno(), LOG_LIMIT):
-            self._log.add(chunk)
-            if not self.port and (found := RUNNING.search(self._log.head)):
-                self.port = int(found[1])
-                self._announced.set()
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._process.stderr.fileno(), LOG_LIMIT):
+                self._log.add(chunk)
+                if not self.port and (found := RUNNING.search(self._log.head)):
+                    self.port = int(found[1])
+                    self._announced.set()
         self._announced.set()
 
     def _read_replies(self) -> None:
         assert self._process.stdout
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if place := message.get("blocked"):
-                self.blocked.append(Place(self.file, place["line"]))
-            elif said := message.get("report"):
-                places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
-                self._reports.put(Report(said["handlers"], said["beating"], places))
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._process.stdout:
+                message = json.loads(line)
+                if place := message.get("blocked"):
+                    self.blocked.append(Place(self.file, place["line"]))
+                elif said := message.get("report"):
+                    places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
+                    self._reports.put(Report(said["handlers"], said["beating"], places))
 
     def _watch(self) -> None:
         """End a student's server that takes too much of the machine."""
@@ -306,10 +309,15 @@ class ServerProcess:
         self._ended.set()
         end_family(self._process.pid)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert stream
-            with contextlib.suppress(OSError):
-                stream.close()
+        # Each stream is closed after its reader has seen the end of it: closed under a
+        # reader, its number could be another file's by the next read.
+        for reader in self._readers:
+            reader.join(END_DEADLINE)
+        if not any(reader.is_alive() for reader in self._readers):
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                assert stream
+                with contextlib.suppress(OSError):
+                    stream.close()
         self._folder.cleanup()
 
 

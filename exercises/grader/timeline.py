@@ -3,10 +3,9 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
-from typing import Any
 
 SERVER = "server"
 
@@ -22,6 +21,7 @@ class Kind(StrEnum):
     NOTE = "note"
 
 
+FIRST, LAST = 4, 16  # events that are shown of a long conversation
 ARROWS = {Kind.SENT: "→", Kind.RECEIVED: "←"}
 
 
@@ -75,19 +75,32 @@ class Timeline:
     def __str__(self) -> str:
         return self.text()
 
+    def around(self, here: Event | None) -> list[Event | None]:
+        """The beginning, and what came shortly before and after `here`; None is a gap."""
+        if len(self.events) <= FIRST + LAST:
+            return list(self.events)
+        place = self.events.index(here) if here in self.events else len(self.events) - 1
+        start = max(FIRST, min(place - LAST + 4, len(self.events) - LAST))
+        end = start + LAST
+        gaps = [[None] if start > FIRST else [], [None] if end < len(self.events) else []]
+        return [*self.events[:FIRST], *gaps[0], *self.events[start:end], *gaps[1]]
+
     def text(self, *, here: Event | None = None, times: bool = True) -> str:
-        """Aligned lines, one an event; `here` marks the one where it went wrong."""
-        names = max((len(event.who) for event in self.events), default=0)
+        """Aligned lines, one an event; `here` marks the one where it went wrong.
+
+        Of a long conversation only the beginning and the place around `here` are shown.
+        """
+        shown_events = self.around(here)
+        names = max((len(event.who) for event in shown_events if event), default=0)
         lines = []
-        for event in self.events:
+        for event in shown_events:
+            if event is None:
+                lines.append("       …")
+                continue
             clock = f"{event.at:6.3f} " if times else ""
             line = f"{clock}{event.who:<{names}} {event.arrow} {event.text}"
             lines.append(f"{line:<56} ← here" if event is here else line)
         return "\n".join(lines)
-
-    def data(self) -> list[dict[str, Any]]:
-        """The events as JSON would have them."""
-        return [asdict(event) for event in self.events]
 
     def svg(self, *, here: Event | None = None, times: bool = False) -> str:
         """A sequence diagram: a lane for each participant, an arrow for each message.

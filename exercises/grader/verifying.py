@@ -70,7 +70,7 @@ def check_apart(exercise: Exercise, answer: Path) -> list[Result]:
         check=False,
     )
     if run.returncode not in (0, 1):
-        raise ValueError(run.stderr.decode() + run.stdout.decode())
+        raise ValueError((run.stdout + run.stderr).decode()[-2000:])
     return [Result(**result) for result in json.loads(run.stdout)["results"]]
 
 

@@ -1,0 +1,202 @@
+"""The checks of the stage: clients that behave as badly as telephones do."""
+
+import random
+
+import pytest
+
+from exercises.grader.outcomes import Failure, Outcome
+
+PATH = "/ws/stage"
+MANY = 120  # remarks of 64 KiB: twice what the buffers of a guest who does not read hold
+MOMENT = 0.3  # seconds after which a broadcast counts as stuck
+
+
+def remark(word):
+    """A remark of 64 KiB that compression makes no smaller than half."""
+    text = word()
+    return text + random.Random(text).randbytes(32 * 1024).hex()
+
+
+@pytest.mark.task(1, points=2)
+@pytest.mark.likely(
+    wrong_message="everybody hears `Someone: `, one space, and the text",
+    silence="the text must reach everybody: keep all connections, and send to each",
+    closed_early="the handler returned: receive in a loop, for as long as the guest stays",
+    server_crashed="the exception is in your handler; its last line stands above",
+)
+async def test_everybody_hears_everything(conversation, word):
+    """everybody hears every remark, in order"""
+    guests = [await conversation.join(name, PATH) for name in ["ana", "ben", "zoe"]]
+    texts = [word() for _ in range(5)]
+
+    for text in texts:
+        await guests[0].send(text)
+
+    for guest in guests:
+        for text in texts:
+            await guest.expect(f"Someone: {text}")
+
+
+@pytest.mark.task(1, points=1)
+@pytest.mark.likely(
+    silence="when receiving raises WebSocketDisconnect, the guest has left: tell the rest",
+    server_crashed="catch WebSocketDisconnect, and take the guest out of the collection "
+    "before you tell the others",
+    closed_early="sending to a guest who has left raises in the handler of another one",
+)
+async def test_the_rest_hear_who_left(conversation, server, word):
+    """when a guest leaves, the rest hear it, and go on"""
+    ana, ben, zoe = [await conversation.join(name, PATH) for name in ["ana", "ben", "zoe"]]
+
+    await zoe.leave()
+    await ana.expect("Someone left")
+    await ben.expect("Someone left")
+
+    text = word()
+    await ana.send(text)
+    await ben.expect(f"Someone: {text}")
+    await ana.leave()
+    await ben.expect("Someone left")
+    await ben.leave()
+    await server.expect_quiet()
+
+
+@pytest.mark.task(2, points=1)
+@pytest.mark.likely(
+    server_crashed="receive_text() fails on a binary message, and whoever is not taken out "
+    "of the collection in `finally` stays in it as a ghost",
+    silence="close the sender of a binary message with 1003, and tell the rest of it",
+    wrong_message="the close code for data of the wrong kind is 1003 (unsupported data)",
+    closed_early="the sender of a binary message is closed with code 1003, and nobody else",
+    unexpected_message="a binary message is broadcast to nobody; close with code 1003",
+)
+async def test_a_binary_message_harms_its_sender_alone(conversation, word):
+    """a binary message closes its sender with 1003, and nobody else"""
+    ana, ben, zoe = [await conversation.join(name, PATH) for name in ["ana", "ben", "zoe"]]
+
+    await zoe.send(word().encode())
+    await zoe.expect_close(1003)
+    await ana.expect("Someone left")
+    await ben.expect("Someone left")
+
+    text = word()
+    await ana.send(text)
+    await ben.expect(f"Someone: {text}")
+    await ana.expect(f"Someone: {text}")
+
+
+@pytest.mark.task(2, points=2)
+@pytest.mark.likely(
+    closed_early="sending to zoe failed inside ana's handler, and ended ana: catch the "
+    "failure of each send where it happens",
+    server_crashed="zoe's end interrupted a broadcast: catch the failure of each send where "
+    "it happens, and loop over a copy of the collection",
+    silence="a send to a guest who is gone must not end the broadcast to the others",
+    wrong_message="a guest who is gone is told of once, and remarks are not lost over it",
+)
+async def test_a_line_cut_during_a_broadcast_harms_nobody_else(conversation, word):
+    """a line that is cut during a broadcast harms nobody else"""
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", PATH)
+    zoe = await conversation.join("zoe", PATH, reads=False)
+
+    await speak_until_stuck(ana, ben, word)
+    zoe.vanish()
+
+    await still_heard(ana, ben, word(), left=1)
+
+
+@pytest.mark.task(2, points=1)
+@pytest.mark.likely(
+    server_crashed="guests came and went during a broadcast: loop over a copy, and catch "
+    "what sending to a guest who has gone raises",
+    closed_early="guests came and went while a loop over them waited, and the handler of "
+    "the speaker got the exception: loop over a copy",
+    silence="guests came and went while a loop over them waited, and others were skipped",
+    wrong_message="guests came and went while a loop over them waited, and one was skipped",
+)
+async def test_guests_come_and_go_during_a_broadcast(conversation, server, word):
+    """guests come and go during a broadcast, and nobody misses a word"""
+    ana = await conversation.join("ana", PATH)
+    early = await conversation.join("early", PATH)
+    zoe = await conversation.join("zoe", PATH, reads=False)
+    ben = await conversation.join("ben", PATH)
+
+    await speak_until_stuck(ana, ben, word)
+    late = [await conversation.join(f"late {number}", PATH) for number in range(5)]
+    early.vanish()
+    late[0].vanish()
+    zoe.vanish()
+
+    await still_heard(ana, ben, word(), left=3)
+    for guest in [ana, ben, *late[1:]]:
+        await guest.leave()
+    await server.expect_quiet()
+
+
+async def speak_until_stuck(speaker, listener, word):
+    """Send until a broadcast waits for the guest who does not read, if it ever does."""
+    for _ in range(MANY):
+        text = remark(word)
+        await speaker.send(text)
+        if not await speaker.hears_within(MOMENT, f"Someone: {text}"):
+            return
+        await listener.expect(f"Someone: {text}", but="Someone left")
+
+
+async def still_heard(speaker, listener, text, left):
+    """Both hear another remark, and so many times that someone left."""
+    await speaker.send(text)
+    for guest in [speaker, listener]:
+        heard = []
+        while heard.count("Someone left") < left or f"Someone: {text}" not in heard:
+            heard.append(await guest.receive(f'"Someone: {text}", and that {left} left'))
+        if heard.count("Someone left") > left:
+            got = f"{heard.count('Someone left')} times"
+            raise Failure(Outcome.WRONG_MESSAGE, f'{left} times "Someone left"', got)
+
+
+@pytest.mark.task(3, points=3)
+@pytest.mark.likely(
+    silence="the broadcast awaits every guest in turn or together, so the slowest sets the "
+    "pace: give each guest a queue and a task that writes",
+    closed_early="the guest who does not read is nobody else's business: no close and no "
+    "failing send of his may end another's handler",
+    server_crashed="a full queue raises QueueFull: decide what happens to that guest, in "
+    "the broadcast and not in the handler of the speaker",
+    loop_blocked="this call stops the event loop, and with it everybody",
+    wrong_message="a remark was lost: only the guest who does not read may miss any",
+)
+async def test_a_guest_who_stops_reading_delays_nobody(conversation, word):
+    """a guest who stops reading delays nobody"""
+    ana = await conversation.join("ana", PATH)
+    ben = await conversation.join("ben", PATH)
+    await conversation.join("zoe", PATH, reads=False)
+
+    for _ in range(MANY):
+        text = f"Someone: {remark(word)}"
+        await ana.send(text.removeprefix("Someone: "))
+        for guest in [ana, ben]:
+            # If zoe was dropped, this is the place where the others may hear of it.
+            await guest.expect(text, but="Someone left")
+
+
+@pytest.mark.task(3, points=1)
+@pytest.mark.likely(
+    silence="a task or a handler of a guest who left is still running: cancel what you "
+    "started, in `finally`",
+    server_crashed="a task that nobody looks after failed: catch what sending raises",
+)
+async def test_nothing_is_left_of_those_who_left(conversation, server, word):
+    """nothing is left running of guests who left, read or not"""
+    ana = await conversation.join("ana", PATH)
+    zoe = await conversation.join("zoe", PATH, reads=False)
+    for _ in range(MANY // 2):
+        text = f"Someone: {remark(word)}"
+        await ana.send(text.removeprefix("Someone: "))
+        await ana.expect(text, but="Someone left")
+
+    zoe.vanish()
+    await ana.leave()
+
+    await server.expect_quiet()
