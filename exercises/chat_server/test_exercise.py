@@ -89,7 +89,7 @@ async def test_a_binary_message_harms_its_sender_alone(conversation, word):
 @pytest.mark.likely(
     closed_early="sending to zoe failed inside ana's handler, and ended ana: catch the "
     "failure of each send where it happens",
-    server_crashed="zoe's end interrupted a broadcast: catch the failure of each send where "
+    server_crashed="zoe's end broke a broadcast off: catch the failure of each send where "
     "it happens, and loop over a copy of the collection",
     silence="a send to a guest who is gone must not end the broadcast to the others",
     wrong_message="a guest who is gone is told of once, and remarks are not lost over it",

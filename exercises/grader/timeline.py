@@ -107,7 +107,7 @@ class Timeline:
 
         The same events give the same bytes, as long as `times` are left out.
         """
-        return _Diagram(self.events, here, times).svg()
+        return _Diagram([event for event in self.around(here) if event], here, times).svg()
 
     def _repr_svg_(self) -> str:
         return self.svg()

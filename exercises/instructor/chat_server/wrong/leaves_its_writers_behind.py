@@ -1,4 +1,4 @@
-"""Gives each guest a queue and a writer, and never ends the writers or catches their failures.
+"""Gives each guest a queue and a writer, and neither ends nor catches the writers.
 
 fails: test_guests_come_and_go_during_a_broadcast
 outcome: server crashed
