@@ -1,0 +1,56 @@
+"""Waits for the guest to speak before it greets.
+
+fails: test_the_path_names_a_person
+outcome: silence
+advice: the greeting comes on opening
+"""
+
+from fastapi import APIRouter, FastAPI, WebSocket, WebSocketDisconnect
+
+app = FastAPI()
+cellar = APIRouter(prefix="/cellar")
+
+
+async def answer(websocket: WebSocket, before: str) -> None:
+    """Answer each text with the same text, and something before it."""
+    try:
+        while True:
+            await websocket.send_text(before + await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
+# Before /desk/{name}, which fits this path too.
+@app.websocket("/desk/emergency")
+async def emergency(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await answer(websocket, "Help is coming: ")
+
+
+@app.websocket("/desk/{name}")
+async def desk(websocket: WebSocket, name: str) -> None:
+    await websocket.accept()
+    await websocket.receive_text()
+    await websocket.send_text(f"{name} is listening")
+    await answer(websocket, f"{name} writes down: ")
+
+
+@app.websocket("/floor/{number}/bell")
+async def bell(websocket: WebSocket, number: int) -> None:
+    await websocket.accept()
+    await answer(websocket, f"Floor {number + 1} hears: ")
+
+
+@cellar.websocket("/ws")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await answer(websocket, "The cellar echoes: ")
+
+
+@cellar.websocket("/{shelf}/ws")
+async def echo_shelf(websocket: WebSocket, shelf: str) -> None:
+    await websocket.accept()
+    await answer(websocket, f"Shelf {shelf} echoes: ")
+
+
+app.include_router(cellar)

@@ -1,0 +1,54 @@
+"""Writes the route with the parameter before the fixed one, which is then never reached.
+
+fails: test_an_emergency_is_nobodys_name
+outcome: wrong message
+advice: the route that is written first gets it
+"""
+
+from fastapi import APIRouter, FastAPI, WebSocket, WebSocketDisconnect
+
+app = FastAPI()
+cellar = APIRouter(prefix="/cellar")
+
+
+async def answer(websocket: WebSocket, before: str) -> None:
+    """Answer each text with the same text, and something before it."""
+    try:
+        while True:
+            await websocket.send_text(before + await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/desk/{name}")
+async def desk(websocket: WebSocket, name: str) -> None:
+    await websocket.accept()
+    await websocket.send_text(f"{name} is listening")
+    await answer(websocket, f"{name} writes down: ")
+
+
+@app.websocket("/floor/{number}/bell")
+async def bell(websocket: WebSocket, number: int) -> None:
+    await websocket.accept()
+    await answer(websocket, f"Floor {number + 1} hears: ")
+
+
+@cellar.websocket("/ws")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await answer(websocket, "The cellar echoes: ")
+
+
+@cellar.websocket("/{shelf}/ws")
+async def echo_shelf(websocket: WebSocket, shelf: str) -> None:
+    await websocket.accept()
+    await answer(websocket, f"Shelf {shelf} echoes: ")
+
+
+@app.websocket("/desk/emergency")
+async def emergency(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await answer(websocket, "Help is coming: ")
+
+
+app.include_router(cellar)
