@@ -160,7 +160,7 @@ class Client:
             }
             options = quiet | options | {"sock": small_socket(url)}
         self._connection = await connect(url, **options)
-        self.joined = self.note(Kind.JOINED, f"joined {url.split('/', 3)[-1]:.60}")
+        self.joined = self.note(Kind.JOINED, f"joined /{url.split('/', 3)[-1]:.60}")
         if reads:
             self._reader = asyncio.create_task(self._read())
         else:
@@ -192,7 +192,8 @@ class Client:
             why = f" {shown(self.reason)}" if self.reason else ""
             why = why if closed else ", no close frame"
             if self._closed is None:
-                self._closed = self.note(Kind.CLOSED, f"closed {self.code}{why}")
+                kind = Kind.CLOSED if closed else Kind.LOST
+                self._closed = self.note(kind, f"closed {self.code}{why}")
             self._news.set()
 
     async def send(self, message: Expected) -> None:
@@ -361,13 +362,14 @@ class Client:
 
     async def leave(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection politely and wait until the server has agreed."""
+        self.note(Kind.SENT, f"close {code}" + (f" {shown(reason)}" if reason else ""))
         await self.connection.close(code, reason)
         if self._reader:
             await asyncio.wait([self._reader], timeout=DEADLINE)
 
     def vanish(self) -> None:
         """Cut the line: the server gets a reset instead of a close frame."""
-        self._closed = self.note(Kind.CLOSED, "vanished (connection reset)")
+        self._closed = self.note(Kind.LOST, "vanished (connection reset)")
         raw = self.connection.transport.get_extra_info("socket")
         # Lingering for zero seconds makes the system send RST instead of FIN.
         linger = struct.pack("ii" if hasattr(socket, "AF_UNIX") else "hh", 1, 0)
@@ -388,6 +390,8 @@ class Client:
 
     async def end(self) -> None:
         """Drop the connection without waiting for the server."""
+        if self._connection and self._closed is None:
+            self._closed = self.note(Kind.NOTE, "… open to the end")
         if self._connection:
             self._connection.transport.abort()
         tasks = [*self._pushing, *([self._reader] if self._reader else [])]

@@ -58,6 +58,8 @@ RUNNING = re.compile(rb"Uvicorn running on http://127\.0\.0\.1:(\d+)")
 TROUBLE = re.compile(
     r"^(?:[A-Za-z_.]*(?:Error|Exception|Disconnect)\w*\b.*|ERROR:.*)", re.M
 )
+# uvicorn says this of every handshake that was refused with a response, rightly or not.
+SPURIOUS = "ASGI callable returned without completing handshake."
 LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -222,6 +224,9 @@ class ServerProcess:
             if self._announced.wait(POLL) or self._process.poll() is not None:
                 break
         if not self.port:
+            if self._announced.is_set():  # the log ended: so does the process, at once
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(1.0)
             self._readers[0].join(POLL)
             ended = self._process.poll() is not None
             why = "did not start" if ended else f"was not ready after {deadline:g} s"
@@ -264,7 +269,8 @@ class ServerProcess:
     @property
     def trouble(self) -> list[str]:
         """The errors in the log, a line each."""
-        return [line.strip() for line in TROUBLE.findall(self.log)]
+        lines = [line.strip() for line in TROUBLE.findall(self.log)]
+        return [line for line in lines if not line.endswith(SPURIOUS)]
 
     def report(self, deadline: float = 2.0) -> Report:
         """Ask the server how it is; an empty report if it no longer answers."""

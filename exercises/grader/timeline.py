@@ -11,13 +11,17 @@ SERVER = "server"
 
 
 class Kind(StrEnum):
-    """What can happen on a connection, as its client sees it."""
+    """What can happen on a connection, as its client sees it.
+
+    `closed` means by a close frame of the server, `lost` without one.
+    """
 
     JOINED = "joined"
     REFUSED = "refused"
     SENT = "sent"
     RECEIVED = "received"
     CLOSED = "closed"
+    LOST = "lost"
     NOTE = "note"
 
 
@@ -53,7 +57,7 @@ def shown(message: str | bytes, limit: int = 60) -> str:
     return f'{quoted[: limit - 20]}…" ({unit})'
 
 
-@dataclass
+@dataclass(repr=False)
 class Timeline:
     """The events of one conversation, over any number of connections.
 
@@ -85,6 +89,10 @@ class Timeline:
         gaps = [[None] if start > FIRST else [], [None] if end < len(self.events) else []]
         return [*self.events[:FIRST], *gaps[0], *self.events[start:end], *gaps[1]]
 
+    def __repr__(self) -> str:
+        # What a notebook stores beside the diagram: the words, without the times.
+        return self.text(times=False)
+
     def text(self, *, here: Event | None = None, times: bool = True) -> str:
         """Aligned lines, one an event; `here` marks the one where it went wrong.
 
@@ -114,46 +122,48 @@ class Timeline:
 
 
 # The diagram brings its own background: a notebook's theme and the reader's system may
-# disagree about dark and light, and text must be readable in each combination.
+# disagree about dark and light, and text must be readable in each combination. The light
+# colours are attributes, because some viewers strip a style sheet; it adds the dark ones.
 _STYLE = """
-.seq { background: #fff; font: 13px system-ui, sans-serif; }
-.seq .ground { fill: #fff; } .seq text { fill: #1a1a1a; }
-.seq .lane { stroke: #999; stroke-dasharray: 3 4; }
-.seq .wire { stroke: #1f5fa8; stroke-width: 1.5; } .seq .tip { fill: #1f5fa8; }
-.seq .head { fill: #eef3f9; stroke: #1f5fa8; } .seq .end { stroke: #555; }
-.seq .bad .wire, .seq .bad .end { stroke: #c01c28; stroke-width: 2.5; }
-.seq .bad .tip, .seq .bad text { fill: #c01c28; } .seq .bad text { font-weight: bold; }
 @media (prefers-color-scheme: dark) {
-.seq { background: #16181d; } .seq .ground { fill: #16181d; } .seq text { fill: #e8e8e8; }
-.seq .lane { stroke: #666; } .seq .wire { stroke: #7ab4ff; } .seq .tip { fill: #7ab4ff; }
-.seq .head { fill: #223047; stroke: #7ab4ff; } .seq .end { stroke: #aaa; }
-.seq .bad .wire, .seq .bad .end { stroke: #ff7b72; }
-.seq .bad .tip, .seq .bad text { fill: #ff7b72; }
+.seq .ground { fill: #16181d; } .seq text { fill: #e8e8e8; } .seq .lane { stroke: #777; }
+.seq .head { fill: #223047; stroke: #7ab4ff; }
+.seq .good { fill: #7ab4ff; stroke: #7ab4ff; }
+.seq .bad { fill: #ff7b72; stroke: #ff7b72; } .seq .bad text { fill: #ff7b72; }
 }
 """
+_LINE = {"good": ("#1f5fa8", "1.5"), "bad": ("#c01c28", "2.5")}  # colour, width
 
 
 class _Diagram:
-    LANE, ROW, TOP, SIDE, LETTER = 250, 34, 70, 70, 7.2  # in pixels
+    ROW, TOP, SIDE, LETTER = 34, 70, 70, 7.2  # in pixels
+    NARROW, WIDE = 200, 420  # in pixels: how far two lanes may be apart
 
     def __init__(self, events: list[Event], here: Event | None, times: bool) -> None:
         self.events, self.here, self.times = events, here, times
         names = dict.fromkeys(event.who for event in events if event.who != SERVER)
         self.lanes = [*names, SERVER]
-        self.width = self.LANE * (len(self.lanes) - 1) + 2 * self.SIDE
+        longest = max((len(self.words(event)) for event in events), default=0)
+        wanted = int(longest * self.LETTER) + 40
+        self.between = min(max(wanted, self.NARROW), self.WIDE)
+        self.width = self.between * (len(self.lanes) - 1) + 2 * self.SIDE
         self.height = self.TOP + self.ROW * max(1, len(events)) + 10
 
     def x(self, who: str) -> int:
-        return self.SIDE + self.LANE * self.lanes.index(who)
+        return self.SIDE + self.between * self.lanes.index(who)
+
+    def words(self, event: Event) -> str:
+        return f"{event.at:.3f} s  {event.text}" if self.times else event.text
 
     def svg(self) -> str:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="seq" role="img"'
             f' width="{self.width}" height="{self.height}"'
-            f' viewBox="0 0 {self.width} {self.height}">',
+            f' viewBox="0 0 {self.width} {self.height}"'
+            ' font-family="system-ui, sans-serif" font-size="13">',
             f"<title>{escape(self.summary())}</title>",
             f"<style>{_STYLE}</style>",
-            '<rect class="ground" width="100%" height="100%"/>',
+            '<rect class="ground" width="100%" height="100%" fill="#fff"/>',
             *map(self.lane, self.lanes),
             *(self.row(number, event) for number, event in enumerate(self.events)),
             "</svg>",
@@ -168,39 +178,57 @@ class _Diagram:
     def lane(self, who: str) -> str:
         x = self.x(who)
         return (
-            f'<line class="lane" x1="{x}" y1="46" x2="{x}" y2="{self.height - 6}"/>'
-            f'<rect class="head" x="{x - 50}" y="14" width="100" height="28" rx="5"/>'
-            f'<text x="{x}" y="33" text-anchor="middle">{escape(who)}</text>'
+            f'<line class="lane" x1="{x}" y1="46" x2="{x}" y2="{self.height - 6}"'
+            ' stroke="#999" stroke-dasharray="3 4"/>'
+            f'<rect class="head" x="{x - 50}" y="14" width="100" height="28" rx="5"'
+            ' fill="#eef3f9" stroke="#1f5fa8"/>'
+            f'<text x="{x}" y="33" text-anchor="middle" fill="#1a1a1a">{escape(who)}</text>'
         )
 
     def row(self, number: int, event: Event) -> str:
         y = self.TOP + self.ROW * number + 14
         marked = "bad" if event is self.here else "good"
-        drawn = self.arrow if event.kind in ARROWS else self.mark
-        clock = f"{event.at:.3f} s  " if self.times else ""
-        return f'<g class="{marked}">{drawn(event, clock, y)}</g>'
-
-    def arrow(self, event: Event, clock: str, y: int) -> str:
-        start, end = self.x(event.who), self.x(SERVER)
-        if event.kind is Kind.RECEIVED:
-            start, end = end, start
-        tip = end - 9 if end > start else end + 9
-        # The label stands beside the client's own lane: several arrows cross the others.
-        middle = self.x(event.who) + self.LANE // 2
+        colour, width = _LINE[marked]
+        here, server = self.x(event.who), self.x(SERVER)
+        middle = here + self.between // 2
+        match event.kind:
+            case Kind.SENT:
+                drawn = self.wire(here, server, y) + self.tip(server, here, y)
+            case Kind.RECEIVED | Kind.CLOSED:
+                drawn = self.wire(server, here, y) + self.tip(here, server, y)
+            case Kind.JOINED:
+                tips = self.tip(server, here, y) + self.tip(here, server, y)
+                drawn = self.wire(here, server, y) + tips
+            case _:
+                drawn, middle = "", 0
+        if event.kind in (Kind.CLOSED, Kind.LOST):
+            drawn += f'<path d="M{here - 6} {y - 6}l12 12m0 -12l-12 12" fill="none"/>'
+        elif not middle:
+            drawn = f'<circle cx="{here}" cy="{y}" r="4"/>'
+        label = (
+            self.label(event, middle, y - 6, marked)
+            if middle
+            else self.label(event, here + 12, y + 4, marked, anchor="start")
+        )
         return (
-            f'<line class="wire" x1="{start}" y1="{y}" x2="{tip}" y2="{y}"/>'
-            f'<polygon class="tip" points="{end},{y} {tip},{y - 4} {tip},{y + 4}"/>'
-            f"{self.label(clock + event.text, middle, y - 6)}"
+            f'<g class="{marked}" fill="{colour}" stroke="{colour}"'
+            f' stroke-width="{width}">{drawn}{label}</g>'
         )
 
-    def mark(self, event: Event, clock: str, y: int) -> str:
-        x = self.x(event.who)
-        label = self.label(f"{clock}{event.text}", x + 12, y + 4, anchor="start")
-        if event.kind is Kind.CLOSED:
-            return f'<path class="end" d="M{x - 6} {y - 6}l12 12m0 -12l-12 12"/>{label}'
-        return f'<circle class="tip" cx="{x}" cy="{y}" r="4"/>{label}'
+    def wire(self, start: int, end: int, y: int) -> str:
+        return f'<line x1="{start}" y1="{y}" x2="{end}" y2="{y}"/>'
 
-    def label(self, text: str, x: int, y: int, anchor: str = "middle") -> str:
-        room = int((self.LANE - 24) / self.LETTER)
+    def tip(self, at: int, away: int, y: int) -> str:
+        back = at - 9 if at > away else at + 9
+        return f'<polygon points="{at},{y} {back},{y - 4} {back},{y + 4}" stroke="none"/>'
+
+    def label(
+        self, event: Event, x: int, y: int, marked: str, anchor: str = "middle"
+    ) -> str:
+        text, room = self.words(event), int((self.between - 24) / self.LETTER)
         short = text if len(text) <= room else text[: room - 1] + "…"
-        return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(short)}</text>'
+        look = 'fill="#c01c28" font-weight="bold"' if marked == "bad" else 'fill="#1a1a1a"'
+        return (
+            f'<text x="{x}" y="{y}" text-anchor="{anchor}" stroke="none" {look}>'
+            f"{escape(short)}</text>"
+        )

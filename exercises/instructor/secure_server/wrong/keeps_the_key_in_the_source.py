@@ -1,0 +1,67 @@
+"""Compares with the word of the tutorials, whatever the environment says.
+
+fails: test_the_right_key_opens_the_vault
+outcome: closed early
+advice: the value of the environment variable TOKEN
+"""
+
+import hmac
+from typing import Annotated
+
+from fastapi import (
+    Depends,
+    FastAPI,
+    Header,
+    Query,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    status,
+)
+
+TOKEN = "secret-token"
+
+app = FastAPI()
+
+
+def fits(key: str | None) -> bool:
+    # Bytes, because compare_digest() raises for text beyond ASCII.
+    return hmac.compare_digest((key or "").encode(), TOKEN.encode())
+
+
+def has_key(
+    key: Annotated[str | None, Query()] = None,
+    authorization: Annotated[str | None, Header()] = None,
+) -> bool:
+    scheme, _, brought = (authorization or "").partition(" ")
+    return fits(key) or (scheme.lower() == "bearer" and fits(brought))
+
+
+def refuse_without_key(allowed: Annotated[bool, Depends(has_key)]) -> None:
+    if not allowed:
+        raise WebSocketException(status.WS_1008_POLICY_VIOLATION)
+
+
+async def keep_notes(websocket: WebSocket) -> None:
+    try:
+        await websocket.send_text("The vault is open")
+        while True:
+            await websocket.send_text(f"Kept: {await websocket.receive_text()}")
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/vault", dependencies=[Depends(refuse_without_key)])
+async def vault(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await keep_notes(websocket)
+
+
+@app.websocket("/desk")
+async def desk(websocket: WebSocket, allowed: Annotated[bool, Depends(has_key)]) -> None:
+    await websocket.accept()
+    if not allowed:
+        # Only now: a code that is sent before the handshake is an HTTP 403 to a browser.
+        await websocket.close(4001, "this key does not fit")
+        return
+    await keep_notes(websocket)
