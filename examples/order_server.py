@@ -1,0 +1,202 @@
+"""Orders: an HTTP request changes a row, and whoever it concerns hears of it at once.
+
+`POST /orders/{order_id}/status` with `{"status": s}` writes the status to SQLite, commits,
+and then sends `{"type": "order_update", "order_id": o, "status": s}` to every client in
+the owner's room `user_{user_id}`. An unknown order is 404, an unknown status 422; nothing
+is sent then, nor when the commit fails. What clients say is read and ignored.
+
+    uvicorn order_server:app --reload --timeout-graceful-shutdown 1
+
+Then open http://127.0.0.1:8000 in two tabs, or listen in a second terminal:
+
+    python -m websockets ws://127.0.0.1:8000/ws/user_1
+
+The database is the file ORDERS_DB, by default `orders.db` in the current folder, and begins
+with orders 1 and 2 of user 1 and order 3 of user 2. Anybody may change an order and join a
+room; the rooms live in one process; a client for which BACKLOG characters wait is evicted
+with 1013. Notebook: notebooks/12_order_server.ipynb. Exercise: exercises/order_server.
+"""
+
+import asyncio
+import os
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import aiosqlite
+from fastapi import (
+    FastAPI,
+    HTTPException,
+    Request,
+    WebSocket,
+    WebSocketDisconnect,
+    status,
+)
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel
+
+PAGE = Path(__file__).with_suffix(".html")
+DATABASE = os.environ.get("ORDERS_DB", "orders.db")
+BUSY_TIMEOUT = 5.0  # seconds to wait for another process that has locked the database
+BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
+CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
+
+SCHEMA = """
+    CREATE TABLE IF NOT EXISTS orders (
+        id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, status TEXT NOT NULL
+    );
+    INSERT INTO orders
+        SELECT * FROM (VALUES (1, 1, 'pending'), (2, 1, 'pending'), (3, 2, 'pending'))
+        WHERE NOT EXISTS (SELECT * FROM orders);
+"""
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection]]:
+    """Keep the database open as long as the server runs."""
+    async with aiosqlite.connect(DATABASE, timeout=BUSY_TIMEOUT) as database:
+        await database.executescript(SCHEMA)
+        yield {"database": database}
+
+
+app = FastAPI(lifespan=lifespan, max_body_size=1024)
+
+Status = Literal["pending", "paid", "shipped", "delivered", "cancelled"]
+
+
+class NewStatus(BaseModel):
+    status: Status
+
+
+class OrderStatus(BaseModel):
+    order_id: int
+    status: Status
+
+
+class OrderUpdate(BaseModel):
+    type: Literal["order_update"] = "order_update"
+    order_id: int
+    status: Status
+
+
+class Member:
+    """A client in a room, and the messages that still wait to be sent to it."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+        self.waiting: deque[str] = deque()
+        self.behind = 0  # characters in `waiting`
+        self.writer: asyncio.Task[None] | None = None
+        # A time limit without a deadline: giving it one evicts the member.
+        self.stay = asyncio.timeout(None)
+
+    def send(self, message: str) -> None:
+        """Leave a message for the writer, without waiting for the client."""
+        self.waiting.append(message)
+        self.behind += len(message)
+        # One writer at a time keeps the order; a member who is up to date needs none.
+        if self.writer is None:
+            self.writer = asyncio.create_task(self.write())
+
+    async def write(self) -> None:
+        # Sending to a client that has gone raises one of these. Its endpoint learns of
+        # that from receive(), so there is nothing to do here.
+        with suppress(WebSocketDisconnect, RuntimeError):
+            while self.waiting:
+                message = self.waiting.popleft()
+                await self.websocket.send_text(message)
+                self.behind -= len(message)
+        self.writer = None
+
+
+rooms: defaultdict[str, set[Member]] = defaultdict(set)
+changing = asyncio.Lock()
+
+
+def leave(room_id: str, member: Member) -> None:
+    rooms[room_id].discard(member)
+    if not rooms[room_id]:
+        del rooms[room_id]
+    if member.writer:
+        member.writer.cancel()
+
+
+def broadcast(room_id: str, message: str) -> None:
+    """Send to everybody in the room, and evict whoever is too far behind."""
+    # get(), because asking a defaultdict for an empty room would make one.
+    for member in list(rooms.get(room_id, ())):
+        if member.behind > BACKLOG:
+            leave(room_id, member)
+            member.stay.reschedule(0)
+        else:
+            member.send(message)
+
+
+async def change(
+    database: aiosqlite.Connection, order_id: int, new: NewStatus
+) -> int | None:
+    """Commit a new status; return whose order it is, `None` if there is no such order."""
+    # SQLite's integers have 64 bits: a longer number is the id of no order.
+    if order_id.bit_length() > 63:
+        return None
+    update = "UPDATE orders SET status = ? WHERE id = ?"
+    find = "SELECT user_id FROM orders WHERE id = ?"
+    try:
+        await database.execute(update, (new.status, order_id))
+        owners = await database.execute_fetchall(find, (order_id,))
+        await database.commit()
+    except BaseException:
+        # A change that is left half done would be committed with the next one.
+        await database.rollback()
+        raise
+    return next((user_id for (user_id,) in owners), None)
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+@app.exception_handler(RequestValidationError)
+async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+    # FastAPI's own answer repeats the input, which cannot be sent if it holds NaN.
+    reasons = [reason["msg"] for reason in error.errors()]
+    return JSONResponse({"detail": reasons}, status.HTTP_422_UNPROCESSABLE_CONTENT)
+
+
+@app.post("/orders/{order_id}/status")
+async def change_status(request: Request, order_id: int, new: NewStatus) -> OrderStatus:
+    # The connection knows one transaction at a time: without the lock, two requests would
+    # commit and roll back each other's changes. It is held until the clients are told, so
+    # that they hear of two changes in the order in which the database saw them.
+    async with changing:
+        user_id = await change(request.state.database, order_id, new)
+        if user_id is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, "no such order")
+        # Only now: told before the commit, clients may hear of what never happened.
+        update = OrderUpdate(order_id=order_id, status=new.status)
+        broadcast(f"user_{user_id}", update.model_dump_json())
+    return OrderStatus(order_id=order_id, status=new.status)
+
+
+@app.websocket("/ws/{room_id}")
+async def listen(websocket: WebSocket, room_id: str) -> None:
+    await websocket.accept()
+    member = Member(websocket)
+    rooms[room_id].add(member)
+    try:
+        async with member.stay:
+            # Nothing that a client says matters here, except that it leaves: only a
+            # server that reads hears that.
+            while (await websocket.receive())["type"] != "websocket.disconnect":
+                pass
+    except TimeoutError:
+        # Evicted. Even close() waits for ever on a client that does not read.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+            await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+    finally:
+        leave(room_id, member)
