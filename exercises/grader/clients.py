@@ -27,6 +27,7 @@ from .outcomes import Failure, Outcome
 from .timeline import Event, Kind, Timeline, shown
 
 DEADLINE = 3.0  # seconds to wait for what should come at once
+OPEN_DEADLINE = 10.0  # seconds for an opening handshake, also one of fifty at a time
 SMALL_BUFFER = 4096  # bytes a client that does not read lets pile up on its side
 
 Message = str | bytes
@@ -78,7 +79,7 @@ class Conversation:
             raise Failure(
                 Outcome.SILENCE,
                 f"{name} may connect to {path}",
-                f"no answer to the opening handshake within {DEADLINE:g} s",
+                f"no answer to the opening handshake within {OPEN_DEADLINE:g} s",
                 client.note(Kind.NOTE, "… still in the opening handshake"),
             ) from None
         except (OSError, EOFError) as error:
@@ -145,7 +146,7 @@ class Client:
         """Shake hands, and read in the background unless told not to."""
         usual: dict[str, Any] = {
             "additional_headers": headers,
-            "open_timeout": DEADLINE,
+            "open_timeout": OPEN_DEADLINE,
             "close_timeout": DEADLINE,
             "max_size": None,
             "proxy": None,

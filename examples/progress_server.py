@@ -1,0 +1,77 @@
+"""Progress: long work runs in worker threads, and its client hears how far it is.
+
+The server accepts the opening handshake and starts a job: it computes a SHA-256 hash.
+After each tenth of the work it sends a text, `Progress update: 10% complete` and so on to
+`Progress update: 100% complete`, and then closes with code 1000, the hash as the reason.
+Whatever the client sends is read and ignored. A client that leaves cancels its job.
+
+    uvicorn progress_server:app --reload
+
+Then open http://127.0.0.1:8000 in a browser, or listen in a second terminal:
+
+    python -m websockets ws://127.0.0.1:8000/ws/stream_progress
+
+asyncio.to_thread() has a few threads more than the machine has processors: that many jobs
+run at once, and more of them take turns, block by block. Other users of these threads (such
+as name look-ups) then wait too; a ThreadPoolExecutor of the jobs' own would spare them.
+Notebook: notebooks/09_progress_server.ipynb. Exercise: exercises/progress_server.
+"""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
+from fastapi.responses import FileResponse
+
+PAGE = Path(__file__).with_suffix(".html")
+BLOCK = bytes(8 * 1024 * 1024)  # what is hashed, again and again
+TENTH = 50  # blocks in a tenth of the job
+
+app = FastAPI()
+
+
+async def drain(websocket: WebSocket) -> None:
+    """Read and ignore what the client sends; raise WebSocketDisconnect when it has left."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+
+
+async def work(websocket: WebSocket) -> None:
+    """Hash ten tenths, tell the client after each, then close."""
+    digest = hashlib.sha256()
+    for percent in range(10, 101, 10):
+        for _ in range(TENTH):
+            # A call in a thread cannot be cancelled, it can only be awaited no longer. So
+            # each is short, some milliseconds, and a cancelled job makes no further one.
+            # A hash lets go of Python's global lock for so long a block; work in pure
+            # Python would slow the event loop down, and wants a process instead.
+            await asyncio.to_thread(digest.update, BLOCK)
+        # Sending to a client that has gone raises one of these. Its endpoint learns of
+        # that from receive(), so there is nothing to do here.
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.send_text(f"Progress update: {percent}% complete")
+    with suppress(WebSocketDisconnect, RuntimeError):
+        await websocket.close(status.WS_1000_NORMAL_CLOSURE, digest.hexdigest())
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+@app.websocket("/ws/stream_progress")
+async def stream_progress(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        # The task that reads sees when the client leaves, and the group cancels the other.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(work(websocket))
+            await drain(websocket)
+    except* WebSocketDisconnect:
+        # The client left, or the job is done: closing a connection ends receive() on our
+        # side too.
+        pass
