@@ -11,8 +11,9 @@ Then open http://127.0.0.1:8000 in two tabs, or use two terminals:
     python -m websockets ws://127.0.0.1:8000/ws/chat
 
 A client that stops reading delays nobody: once BACKLOG characters wait for it, it is
-evicted with code 1013 (try again later). The rooms live in this process: two workers have
-two of each. Notebook: notebooks/03_chat_server.ipynb. Exercise: exercises/chat_server.
+evicted with code 1013 (try again later). uvicorn's option ends the server even while such
+a client is connected. The rooms live in this process: two workers have two of each.
+Notebook: notebooks/03_chat_server.ipynb. Exercise: exercises/chat_server.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ from fastapi.responses import FileResponse
 
 PAGE = Path(__file__).with_suffix(".html")
 BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
+PACE = 16 * 1024 * 1024  # characters a second that one client may say
+CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 
 app = FastAPI()
 
@@ -42,7 +44,11 @@ class Member:
         self.stay = asyncio.timeout(None)
 
     def send(self, message: str) -> None:
-        """Leave a message for the writer, without waiting for the client."""
+        """Leave a message for the writer, or evict a member who is too far behind."""
+        if self.behind > BACKLOG:
+            if self.stay.when() is None:
+                self.stay.reschedule(0)
+            return
         self.waiting.append(message)
         self.behind += len(message)
         # One writer at a time keeps the order; a member who is up to date needs none.
@@ -60,30 +66,20 @@ class Member:
         self.writer = None
 
 
-class Room:
-    """Clients that hear each other; `prefix` stands before everything they hear."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
-        self.members: set[Member] = set()
-
-    def leave(self, member: Member) -> None:
-        self.members.discard(member)
-        if member.writer:
-            member.writer.cancel()
-
-    def broadcast(self, message: str) -> None:
-        """Send to everybody, and evict whoever is too far behind."""
-        for member in list(self.members):
-            if member.behind > BACKLOG:
-                self.leave(member)
-                member.stay.reschedule(0)
-            else:
-                member.send(self.prefix + message)
+# Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
+Room = set[Member]
+chat_room, additional_room = Room(), Room()
 
 
-chat_room = Room()
-additional_room = Room(prefix="(Additional) ")
+def broadcast(room: Room, message: str) -> None:
+    for member in room:
+        member.send(message)
+
+
+def leave(room: Room, member: Member) -> None:
+    room.remove(member)
+    if member.writer:
+        member.writer.cancel()
 
 
 async def receive_text(websocket: WebSocket) -> str:
@@ -96,31 +92,40 @@ async def receive_text(websocket: WebSocket) -> str:
     return message["text"]
 
 
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close the connection, without waiting for ever on a client that does not read."""
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
 @app.get("/")
 async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-async def converse(websocket: WebSocket, room: Room) -> None:
+async def converse(websocket: WebSocket, room: Room, prefix: str = "") -> None:
     await websocket.accept()
-    member = Member(websocket)
-    room.members.add(member)
+    member, end = Member(websocket), None
+    room.add(member)
     try:
         async with member.stay:
             while True:
-                room.broadcast(f"Client says: {await receive_text(websocket)}")
-                # A flood of messages is read without a pause; the writers need one.
-                await asyncio.sleep(0)
+                text = await receive_text(websocket)
+                broadcast(room, f"{prefix}Client says: {text}")
+                # A flood that is read faster than others can take it would evict them.
+                await asyncio.sleep(len(text) / PACE)
     except WebSocketDisconnect:
         pass
+    except WebSocketException as refusal:
+        end = refusal
     except TimeoutError:
-        # Evicted. Even close() waits for ever on a client that does not read.
-        with suppress(TimeoutError, RuntimeError):
-            goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-            await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+        end = WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
     finally:
-        room.leave(member)
-        room.broadcast("A client left the chat")
+        leave(room, member)
+        broadcast(room, f"{prefix}A client left the chat")
+    # The others know by now: to reach this client may take a while.
+    if end:
+        await close(websocket, end.code, end.reason)
 
 
 @app.websocket("/ws/chat")
@@ -130,4 +135,4 @@ async def chat(websocket: WebSocket) -> None:
 
 @app.websocket("/ws/chat_additional")
 async def chat_additional(websocket: WebSocket) -> None:
-    await converse(websocket, additional_room)
+    await converse(websocket, additional_room, "(Additional) ")

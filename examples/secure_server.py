@@ -1,0 +1,102 @@
+"""Secure: a token in the opening handshake decides who may connect.
+
+One dependency guards both paths. A client with the right token is greeted on opening and
+answered text by text. Anybody else gets `WebSocketException(1008)` before the connection
+is accepted, and that is HTTP 403 on the wire: without a connection there is no close
+frame, so that no client ever sees the 1008, and a browser shows 1006.
+
+    uvicorn secure_server:app --reload
+
+Then open http://127.0.0.1:8000 in a browser, or talk to it from a second terminal:
+
+    python -m websockets "ws://127.0.0.1:8000/ws/secure?token=secret-token"
+
+A browser can put the token only into the URL, and uvicorn logs URLs: those of WebSockets
+even with `--no-access-log`, and only `--log-level warning` silences them. A program had
+better send the header `Authorization: Bearer secret-token`.
+
+The environment variable TOKEN replaces `secret-token`, which the whole world knows; an
+empty TOKEN lets nobody in. One token for everybody says that a client may connect, not who
+it is. Notebook: notebooks/06_secure_server.ipynb. Exercise: exercises/secure_server.
+"""
+
+import hmac
+import os
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import (
+    Depends,
+    FastAPI,
+    Header,
+    Query,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    status,
+)
+from fastapi.responses import FileResponse
+
+PAGE = Path(__file__).with_suffix(".html")
+TOKEN = os.environ.get("TOKEN", "secret-token")
+
+app = FastAPI()
+
+
+async def authenticate(
+    token: Annotated[str, Query()] = "",
+    authorization: Annotated[str, Header()] = "",
+) -> str:
+    """Return the name of the user, or refuse the opening handshake."""
+    # The header is `Bearer`, in any case (RFC 9110 section 11.1), a space, and the token.
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        token = credentials.strip()
+    # `==` stops at the first difference, and its duration tells how much of a guess was
+    # right. compare_digest() does not, but takes only ASCII unless it is given bytes.
+    if not token or not hmac.compare_digest(token.encode(), os.fsencode(TOKEN)):
+        raise WebSocketException(status.WS_1008_POLICY_VIOLATION, "wrong or missing token")
+    return "authenticated_user"
+
+
+# An endpoint with a parameter of this type is never called without the right token.
+User = Annotated[str, Depends(authenticate)]
+
+
+async def receive_text(websocket: WebSocket) -> str:
+    """Return the next text; close with 1003 if the client sends anything else."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    if message.get("text") is None:
+        raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
+    return message["text"]
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+async def converse(websocket: WebSocket, greeting: str, label: str) -> None:
+    """Accept, greet, and answer each text with the label and the text."""
+    await websocket.accept()
+    try:
+        await websocket.send_text(greeting)
+        while True:
+            text = await receive_text(websocket)
+            await websocket.send_text(f"{label}: {text}")
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/ws/secure")
+async def secure(websocket: WebSocket, user: User) -> None:
+    greeting = f"Hello, {user}! Welcome to the secure WebSocket."
+    await converse(websocket, greeting, "You said")
+
+
+@app.websocket("/ws/notify")
+async def notify(websocket: WebSocket, user: User) -> None:
+    greeting = f"Hello, {user}! You are now connected to secure notifications."
+    await converse(websocket, greeting, "Notification received")
