@@ -1,0 +1,207 @@
+"""Resume: a client that comes back hears what it missed, or that something is lost.
+
+`WS /ws/events?last_id=n&epoch=e` begins with `{"type": "hello", "epoch": e, "recovered":
+bool}`. The events after `n` follow, then each new one: `{"type": "event", "id": n, "data":
+…}`. `POST /events` with `{"data": …}`, any JSON, makes an event. Ids count from 1 in each
+epoch, and the life of a process is an epoch: this works with one worker only.
+
+    uvicorn resume_server:app --reload --timeout-graceful-shutdown 1
+
+Then open http://127.0.0.1:8000, or run `python reconnecting_client.py`.
+
+`recovered` is true if no event after `n` is missing: the last HISTORY events are kept. If
+`n` lies in the future or in another epoch, it is false and all that is kept follows. A
+newcomer leaves out `last_id` and so asks for all since 0; an id without an `epoch` is taken
+for one of this epoch. A client too slow to follow is closed with 1013, and may resume.
+Notebook: notebooks/14_resume_server.ipynb. Exercise: exercises/resume_server.
+"""
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import (
+    FastAPI,
+    Query,
+    Request,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    status,
+)
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, JsonValue, field_validator
+
+PAGE = Path(__file__).with_suffix(".html")
+EPOCH = secrets.token_hex(8)
+HISTORY = 1000  # events that are kept
+LARGEST = 64 * 1024  # bytes of JSON in one event; many clients refuse a mebibyte
+BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
+CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+
+app = FastAPI()
+
+
+class Hello(BaseModel):
+    type: Literal["hello"] = "hello"
+    epoch: str
+    recovered: bool
+
+
+class NewEvent(BaseModel):
+    data: JsonValue
+
+    @field_validator("data")
+    @classmethod
+    def can_be_sent(cls, data: JsonValue) -> JsonValue:
+        # Python reads NaN, 1e999 and half a surrogate pair as JSON. Other languages do
+        # not: a client would fail on such an event, come back, and be sent it again.
+        if len(json.dumps(data, allow_nan=False, ensure_ascii=False).encode()) > LARGEST:
+            raise ValueError(f"an event has at most {LARGEST} bytes")
+        return data
+
+
+class Event(BaseModel):
+    type: Literal["event"] = "event"
+    id: int
+    data: JsonValue
+
+
+class Member:
+    """A client that listens, and the messages that still wait to be sent to it."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+        self.waiting: deque[str] = deque()
+        self.behind = 0  # characters in `waiting`
+        self.allowed = BACKLOG  # characters that it may be behind
+        self.writer: asyncio.Task[None] | None = None
+        # A time limit without a deadline: giving it one evicts the member.
+        self.stay = asyncio.timeout(None)
+
+    def send(self, message: str) -> None:
+        """Leave a message for the writer, without waiting for the client."""
+        self.waiting.append(message)
+        self.behind += len(message)
+        # One writer at a time keeps the order; a member who is up to date needs none.
+        if self.writer is None:
+            self.writer = asyncio.create_task(self.write())
+
+    async def write(self) -> None:
+        # Sending to a client that has gone raises one of these. Its endpoint learns of
+        # that from receive(), so there is nothing to do here.
+        with suppress(WebSocketDisconnect, RuntimeError):
+            while self.waiting:
+                message = self.waiting.popleft()
+                await self.websocket.send_text(message)
+                self.behind -= len(message)
+        self.writer = None
+
+
+class Stream:
+    """Numbered events: the latest are kept, and every member hears each new one."""
+
+    def __init__(self) -> None:
+        self.last_id = 0
+        self.kept: deque[tuple[int, str]] = deque(maxlen=HISTORY)
+        self.members: set[Member] = set()
+
+    def join(self, member: Member, last_id: int, epoch: str | None) -> None:
+        """Send a member what it missed; from now on it hears what is new."""
+        forgotten = self.last_id - len(self.kept)  # the last id that is no longer kept
+        ours = epoch in (None, EPOCH) and last_id <= self.last_id
+        recovered = ours and last_id >= forgotten
+        # Nothing in here waits, so no event can come between the replay and the live
+        # ones, and be lost or sent twice.
+        member.send(Hello(epoch=EPOCH, recovered=recovered).model_dump_json())
+        for event_id, message in self.kept:
+            if event_id > last_id or not ours:
+                member.send(message)
+        # What it missed while it was away is no sign of a slow reader.
+        member.allowed += member.behind
+        self.members.add(member)
+
+    def leave(self, member: Member) -> None:
+        self.members.discard(member)
+        if member.writer:
+            member.writer.cancel()
+
+    def post(self, data: JsonValue) -> Event:
+        """Number and keep an event, send it to everybody; evict who is too far behind."""
+        self.last_id += 1
+        event = Event(id=self.last_id, data=data)
+        message = event.model_dump_json()
+        self.kept.append((event.id, message))
+        for member in list(self.members):
+            if member.behind > member.allowed:
+                self.leave(member)
+                member.stay.reschedule(0)
+            else:
+                member.send(message)
+        return event
+
+
+stream = Stream()
+
+
+async def receive_text(websocket: WebSocket) -> str:
+    """Return the next text; close with 1003 if the client sends anything else."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    if message.get("text") is None:
+        raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
+    return message["text"]
+
+
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close the connection, without waiting for ever on a client that does not read."""
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+@app.exception_handler(RequestValidationError)
+async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+    # FastAPI's own answer repeats the input, which cannot be sent if it holds NaN.
+    reasons = [reason["msg"] for reason in error.errors()]
+    return JSONResponse({"detail": reasons}, status.HTTP_422_UNPROCESSABLE_CONTENT)
+
+
+@app.post("/events", status_code=status.HTTP_201_CREATED)
+async def post_event(new: NewEvent) -> Event:
+    return stream.post(new.data)
+
+
+@app.websocket("/ws/events")
+async def events(
+    websocket: WebSocket,
+    last_id: Annotated[int, Query(ge=0)] = 0,
+    epoch: Annotated[str | None, Query()] = None,
+) -> None:
+    await websocket.accept()
+    member = Member(websocket)
+    stream.join(member, last_id, epoch)
+    try:
+        async with member.stay:
+            while True:
+                # Clients have nothing to say here. Reading tells the server that one left.
+                await receive_text(websocket)
+    except WebSocketDisconnect:
+        pass
+    except TimeoutError:
+        # Evicted.
+        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+    except WebSocketException as error:
+        await close(websocket, error.code, error.reason)
+    finally:
+        stream.leave(member)
