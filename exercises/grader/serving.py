@@ -139,7 +139,9 @@ class ServerProcess:
         self._reports: queue.Queue[Report] = queue.Queue()
         self._announced = threading.Event()
         self._ended = threading.Event()
-        self._folder = tempfile.TemporaryDirectory(prefix="server-")
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="server-", ignore_cleanup_errors=True
+        )
         self._process = self._start(options, environment or {}, limited)
         jobs = [self._read_log, self._read_replies, *([self._watch] if limited else [])]
         self._readers = [threading.Thread(target=job, daemon=True) for job in jobs]
@@ -246,6 +248,11 @@ class ServerProcess:
     def log(self) -> str:
         """What uvicorn logged and the app printed."""
         return self._log.text()
+
+    @property
+    def home(self) -> Path:
+        """The folder that is its home, its place for temporary files, and where it runs."""
+        return Path(self._folder.name)
 
     @property
     def pid(self) -> int:
