@@ -6,29 +6,36 @@ standard streams are the line to the parent:
 
 - in: a line asks for a report; its end means that the parent is gone, however it went,
   and everything in this process ends too.
-- out: one JSON object a line, `{"blocked": place}` or `{"report": …}`.
+- out: one JSON object a line, `{"port": …}`, `{"blocked": place}` or `{"report": …}`.
 - err: the log, and whatever the app prints.
 
-Only the standard library and uvicorn are imported here, before the app is.
+Only the standard library, psutil and uvicorn are imported here, before the app is.
 """
 
 import asyncio
+import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import socket
 import sys
 import threading
 import time
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import psutil
 import uvicorn
 import uvicorn.main
 
 BEAT = 0.05  # seconds between two signs of life of the event loop
 PATIENCE = 0.25  # seconds without one, after which the loop counts as blocked
 
+HOME = os.environ.get("HOME", "")  # the server's folder, and nobody else's
 CPU_SECONDS, FILE_BYTES, OPEN_FILES = 60, 16 * 1024 * 1024, 1024
 
 
@@ -52,9 +59,21 @@ class Watchman:
             await startup(server, sockets)
             self.server, self.loop = server, asyncio.get_running_loop()
             self.beat()
+            # The log could say anything; this line is ours.
+            self.reply({"port": server.servers[0].sockets[0].getsockname()[1]})
             threading.Thread(target=self.watch, daemon=True).start()
 
         uvicorn.Server.startup = watched  # type: ignore[method-assign, assignment]
+        bind = uvicorn.Config.bind_socket
+
+        def bound(config: uvicorn.Config) -> socket.socket:
+            # With workers or a reloader the servers are other processes, and this one
+            # holds their socket.
+            opened = bind(config)
+            self.reply({"port": opened.getsockname()[1]})
+            return opened
+
+        uvicorn.Config.bind_socket = bound  # type: ignore[method-assign, assignment]
 
     def beat(self) -> None:
         assert self.loop
@@ -110,13 +129,16 @@ class Watchman:
         return {"line": frame.f_lineno, "function": code.co_name}
 
     def listen(self) -> None:
+        number = 0
         try:
             while os.read(self.requests, 1):
+                number += 1
                 handlers = len(self.server.server_state.tasks) if self.server else 0
                 late = time.monotonic() - self.beaten
                 self.reply(
                     {
                         "report": {
+                            "number": number,
                             "handlers": handlers,
                             "beating": late < PATIENCE,
                             "waiting": self.waiting(),
@@ -132,11 +154,35 @@ class Watchman:
 
 def end() -> None:
     """End this process and all that it started, at once."""
-    import psutil
-
-    for process in psutil.Process().children(recursive=True):
-        process.kill()
+    for process in [*psutil.Process().children(recursive=True), *strays(HOME)]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     os._exit(1)
+
+
+def strays(home: str) -> list[psutil.Process]:
+    """The processes that were started with this folder as their home, but for this one."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get("HOME") == home:
+                found.append(process)
+    return found
+
+
+class Finder(MetaPathFinder):
+    """Finds the app's module by its file, whatever name the file has."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        stem = Path(file).stem
+        free = stem.isidentifier() and stem not in sys.modules
+        self.name = stem if free else "exercise"
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_file_location(name, self.file)
 
 
 def take_streams() -> tuple[int, int]:
@@ -178,4 +224,6 @@ if __name__ == "__main__":
     if limited == "1":
         limit()
     Watchman(file, *take_streams()).start()
-    uvicorn.main.main(options)
+    finder = Finder(file)
+    sys.meta_path.insert(0, finder)
+    uvicorn.main.main([f"{finder.name}:app", *options])

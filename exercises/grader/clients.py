@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from .outcomes import Failure, Outcome
 from .timeline import Event, Kind, Timeline, shown
@@ -82,7 +82,7 @@ class Conversation:
                 f"no answer to the opening handshake within {OPEN_DEADLINE:g} s",
                 client.note(Kind.NOTE, "… still in the opening handshake"),
             ) from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, WebSocketException) as error:
             raise Failure(
                 Outcome.CLOSED_EARLY,
                 f"{name} may connect to {path}",
@@ -99,12 +99,14 @@ class Conversation:
         wanted = f"the opening handshake of {name} to {path} is refused: HTTP {status}"
         try:
             client = await self.join(name, path, **options)
-        except Failure:
+        except Failure as failure:
             here = self.timeline.events[-1]
             if here.text == f"refused with HTTP {status}":
                 return
-            outcome = Outcome.WRONG_MESSAGE
-            raise Failure(outcome, wanted, here.text, here) from None
+            silent = failure.outcome is Outcome.SILENCE
+            outcome = Outcome.SILENCE if silent else Outcome.WRONG_MESSAGE
+            got = failure.got if silent else here.text
+            raise Failure(outcome, wanted, got, here) from None
         raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, "it was accepted", client.joined)
 
     def expect_order(self, *heard: tuple["Client", Message]) -> None:
@@ -228,6 +230,8 @@ class Client:
         with contextlib.suppress(ConnectionClosed):
             for _ in range(times):
                 await self.connection.send(message)
+                # Sending small messages never waits; the others want their turn.
+                await asyncio.sleep(0)
 
     def announce(self, size: int) -> None:
         """Send no more than the head of a text frame of so many bytes."""
@@ -240,7 +244,7 @@ class Client:
     async def receive(self, wanted: str = "a message", within: float = DEADLINE) -> Any:
         """The next message: JSON if it is, else text or bytes. `wanted` says what for."""
         message, _ = await self._next(f"{self.name} ← {wanted}", within)
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(message)
         return message
 
@@ -291,9 +295,9 @@ class Client:
             message, event = await self._next(wanted, within)
         heard: Any = message
         if not plain:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 heard = json.loads(message)
-        if heard != expected:
+        if not same(heard, expected):
             got = f"{self.name} ← {event.text}"
             raise Failure(Outcome.WRONG_MESSAGE, wanted, got, event)
         if after:
@@ -370,11 +374,15 @@ class Client:
 
     def vanish(self) -> None:
         """Cut the line: the server gets a reset instead of a close frame."""
+        if self._closed:
+            return
         self._closed = self.note(Kind.LOST, "vanished (connection reset)")
         raw = self.connection.transport.get_extra_info("socket")
         # Lingering for zero seconds makes the system send RST instead of FIN.
         linger = struct.pack("ii" if hasattr(socket, "AF_UNIX") else "hh", 1, 0)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        # The system may know already that the connection has ended.
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.transport.abort()
 
     def stop_reading(self) -> None:
@@ -398,6 +406,25 @@ class Client:
         tasks = [*self._pushing, *([self._reader] if self._reader else [])]
         if tasks:
             await asyncio.wait(tasks)
+        if self._connection:
+            await self._connection.wait_closed()
+
+
+def same(heard: Any, expected: Any) -> bool:
+    """Whether two values are the same JSON, which tells `true` from `1`."""
+    match heard, expected:
+        case bool(), _:
+            return heard is expected
+        case _, bool():
+            return False
+        case list(), list():
+            pairs = zip(heard, expected, strict=False)
+            return len(heard) == len(expected) and all(same(*pair) for pair in pairs)
+        case dict(), dict():
+            return heard.keys() == expected.keys() and all(
+                same(heard[key], expected[key]) for key in expected
+            )
+    return bool(heard == expected)
 
 
 def small_socket(url: str) -> socket.socket:
@@ -406,6 +433,10 @@ def small_socket(url: str) -> socket.socket:
     host, port = address.rsplit(":", 1)
     raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-    raw.connect((host, int(port)))
+    try:
+        raw.connect((host, int(port)))
+    except OSError:
+        raw.close()
+        raise
     raw.setblocking(False)
     return raw

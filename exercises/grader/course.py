@@ -125,7 +125,7 @@ class WrongAnswer:
     def said(self, label: str) -> str:
         """What the docstring says after `label:`."""
         text = ast.get_docstring(ast.parse(self.file.read_text(encoding="utf-8"))) or ""
-        found = re.search(rf"^{label}:\s*(.+(?:\n +.+)*)", text, flags=re.MULTILINE)
+        found = re.search(rf"^{label}:[ \t]*(.+(?:\n +.+)*)", text, flags=re.MULTILINE)
         return " ".join(found[1].split()) if found else ""
 
 
@@ -145,6 +145,11 @@ class Standing:
 
     points: dict[str, int] = field(default_factory=dict)
     hints: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = [*self.points.values(), *self.hints.values()]
+        if not all(isinstance(number, int) for number in numbers):
+            raise TypeError("points and hints are numbers")
 
     @property
     def earned(self) -> int:

@@ -111,9 +111,11 @@ def limited(check: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
     @functools.wraps(check)
     async def with_deadline(*args: Any, **kwargs: Any) -> None:
         try:
-            async with asyncio.timeout(CHECK_DEADLINE):
+            async with asyncio.timeout(CHECK_DEADLINE) as deadline:
                 await check(*args, **kwargs)
         except TimeoutError:
+            if not deadline.expired():
+                raise
             wanted = f"the whole conversation takes less than {CHECK_DEADLINE:g} s"
             raise Failure(Outcome.SILENCE, wanted, "it was not over by then") from None
 

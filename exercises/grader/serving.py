@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,15 @@ from typing import Any, Self
 import psutil
 import uvicorn
 
+from .child import strays
 from .outcomes import Failure, Outcome
 
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
 SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
 END_DEADLINE = 2.0  # seconds for what a killed server wrote to be read to its end
 POLL = 0.01  # seconds
+ENDED = 0  # the number of the report that stands for the end of all reports
+LAST_WORDS = 1.0  # seconds for a process that ends to be gone, and its log to be read
 ROUNDS = 100  # times to look for children that a dying server still starts
 LOG_LIMIT = 64 * 1024  # bytes; of a longer log the first and the last half are kept
 
@@ -53,7 +57,6 @@ PROCESS_LIMIT = 50
 LOOK = 0.25  # seconds between two looks at that
 
 CHILD = Path(__file__).with_name("child.py")
-RUNNING = re.compile(rb"Uvicorn running on http://127\.0\.0\.1:(\d+)")
 # An error in the log: the exception at the end of a traceback, else the line itself.
 TROUBLE = re.compile(
     r"^(?:[A-Za-z_.]*(?:Error|Exception|Disconnect)\w*\b.*|ERROR:.*)", re.M
@@ -136,7 +139,8 @@ class ServerProcess:
         self.blocked: list[Place] = []
         self.excess = ""  # what it was ended for
         self._log = _Log()
-        self._reports: queue.Queue[Report] = queue.Queue()
+        self._asked = 0
+        self._reports: queue.Queue[tuple[int, Report]] = queue.Queue()
         self._announced = threading.Event()
         self._ended = threading.Event()
         self._folder = tempfile.TemporaryDirectory(
@@ -154,7 +158,7 @@ class ServerProcess:
         home = self._folder.name
         passed = {key: os.environ[key] for key in ALLOWED if key in os.environ}
         passed |= {"HOME": home, "USERPROFILE": home, "TMPDIR": home, "TEMP": home}
-        app = [f"{self.file.stem}:app", f"--app-dir={self.file.parent}", "--port=0"]
+        app = [f"--app-dir={self.file.parent}", "--port=0"]
         limits = "1" if limited else "0"
         # -I keeps the caller's folder and PYTHON… variables out, -B leaves no caches.
         command = [sys.executable, "-I", "-B", str(CHILD), str(self.file), limits]
@@ -177,21 +181,29 @@ class ServerProcess:
         with contextlib.suppress(OSError):
             while chunk := os.read(self._process.stderr.fileno(), LOG_LIMIT):
                 self._log.add(chunk)
-                if not self.port and (found := RUNNING.search(self._log.head)):
-                    self.port = int(found[1])
-                    self._announced.set()
-        self._announced.set()
 
     def _read_replies(self) -> None:
         assert self._process.stdout
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
             for line in self._process.stdout:
-                message = json.loads(line)
-                if place := message.get("blocked"):
-                    self.blocked.append(Place(self.file, place["line"]))
-                elif said := message.get("report"):
-                    places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
-                    self._reports.put(Report(said["handlers"], said["beating"], places))
+                # An app can find this line and write nonsense to it.
+                with contextlib.suppress(
+                    ValueError, TypeError, LookupError, AttributeError
+                ):
+                    self._take_reply(json.loads(line))
+        self._announced.set()
+        self._reports.put((ENDED, Report()))
+
+    def _take_reply(self, message: dict[str, Any]) -> None:
+        if port := message.get("port"):
+            self.port = int(port)
+            self._announced.set()
+        elif place := message.get("blocked"):
+            self.blocked.append(Place(self.file, place["line"]))
+        elif said := message.get("report"):
+            places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
+            report = Report(said["handlers"], said["beating"], places)
+            self._reports.put((said["number"], report))
 
     def _watch(self) -> None:
         """End a student's server that takes too much of the machine."""
@@ -199,7 +211,7 @@ class ServerProcess:
             first = psutil.Process(self._process.pid)
             while not self._ended.wait(LOOK):
                 family = [first, *first.children(recursive=True)]
-                used = sum(process.memory_info().rss for process in family)
+                used = sum(map(memory, family))
                 if used > MEMORY_LIMIT:
                     self.excess = f"more than {MEMORY_LIMIT >> 20} MiB of memory"
                 elif len(family) > PROCESS_LIMIT:
@@ -219,8 +231,9 @@ class ServerProcess:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def wait_ready(self, deadline: float = START_DEADLINE) -> None:
+    def wait_ready(self, deadline: float | None = None) -> None:
         """Return when the server accepts connections; raise `ServerFailed` if it cannot."""
+        deadline = START_DEADLINE if deadline is None else deadline
         # A child that the app left behind may hold the log open after the server's end.
         for _ in range(int(deadline / POLL)):
             if self._announced.wait(POLL) or self._process.poll() is not None:
@@ -228,9 +241,9 @@ class ServerProcess:
         if not self.port:
             if self._announced.is_set():  # the log ended: so does the process, at once
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(1.0)
-            self._readers[0].join(POLL)
+                    self._process.wait(LAST_WORDS)
             ended = self._process.poll() is not None
+            self._readers[0].join(LAST_WORDS if ended else POLL)
             why = "did not start" if ended else f"was not ready after {deadline:g} s"
             raise ServerFailed(f"{self.file.name} {why}.\n{self.log}")
 
@@ -282,23 +295,46 @@ class ServerProcess:
     def report(self, deadline: float = 2.0) -> Report:
         """Ask the server how it is; an empty report if it no longer answers."""
         assert self._process.stdin
-        with contextlib.suppress(OSError, ValueError, queue.Empty):
+        end = time.monotonic() + deadline
+        try:
             self._process.stdin.write(b"?")
             self._process.stdin.flush()
-            return self._reports.get(timeout=deadline)
-        return Report()
+            self._asked += 1
+            # A report that was given up may still come, before this one.
+            number, report = -1, Report()
+            while number not in (self._asked, ENDED):
+                left = max(0.0, end - time.monotonic())
+                number, report = self._reports.get(timeout=left)
+        except queue.Empty:
+            return Report()
+        except (OSError, ValueError):
+            number, report = ENDED, Report()
+        if number == ENDED:
+            # Its end is near; who asks next wants the exit code.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_WORDS)
+        return report
 
     async def settled(self, deadline: float = SETTLE_DEADLINE) -> bool:
         """Wait until no handler runs any more, or the deadline is over."""
-        return await until(lambda: self.report().handlers == 0, deadline)
+
+        def over() -> bool:
+            report = self.report()
+            empty = report.beating and report.handlers == 0
+            return empty or self.exit_code is not None
+
+        return await until(over, deadline) and self.exit_code is None
 
     async def expect_quiet(self) -> None:
         """Expect that all handlers have ended by now and that no error was logged."""
         if not await self.settled():
+            report = self.report()
             raise Failure(
                 Outcome.SILENCE,
                 "every handler ends when its client has left",
-                f"{self.report().handlers} still running",
+                f"{report.handlers} still running"
+                if report.beating
+                else "the server does not answer",
             )
         if self.trouble:
             wanted = "the log stays free of errors"
@@ -321,6 +357,10 @@ class ServerProcess:
         """End the process and everything it started, now."""
         self._ended.set()
         end_family(self._process.pid)
+        # What it left behind before it ended is found by its home.
+        for process in strays(self._folder.name):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         self._process.wait()
         # Each stream is closed after its reader has seen the end of it: closed under a
         # reader, its number could be another file's by the next read.
@@ -334,6 +374,14 @@ class ServerProcess:
         self._folder.cleanup()
 
 
+def memory(process: psutil.Process) -> int:
+    """The bytes of memory that a process holds; none if it has ended meanwhile."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def end_family(pid: int) -> None:
     """Kill a process, its descendants, and the group that it leads."""
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -342,7 +390,7 @@ def end_family(pid: int) -> None:
         # again until none is left.
         first.suspend()
         for _ in range(ROUNDS):
-            family = [p for p in first.children(recursive=True) if p.status() != "zombie"]
+            family = [p for p in first.children(recursive=True) if alive(p)]
             if not family:
                 break
             for process in family:
@@ -355,6 +403,14 @@ def end_family(pid: int) -> None:
         psutil.Process(pid).kill()
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs, and has not ended meanwhile."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class _Guest(uvicorn.Server):
     """A uvicorn that leaves Ctrl-C to pytest and Jupyter, and stops when it is told to."""
 
@@ -364,6 +420,12 @@ class _Guest(uvicorn.Server):
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
         return contextlib.nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            self.should_exit = True
 
     async def main_loop(self) -> None:
         await self.told.wait()
@@ -415,6 +477,7 @@ async def serve_here(app: Any, **settings: Any) -> AsyncIterator[LocalServer]:
         server.uvicorn.told.set()
         server.uvicorn.config.timeout_graceful_shutdown = 1
         await asyncio.wait([serving])
+        server.socket.close()
         logger.removeHandler(handler)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

@@ -1,6 +1,7 @@
 """What was said, by whom and in which order: as aligned text and as a sequence diagram."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ class Kind(StrEnum):
 
 
 FIRST, LAST = 4, 16  # events that are shown of a long conversation
+# Half of a pair of surrogates, and what else XML 1.0 has no place for.
+_ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 ARROWS = {Kind.SENT: "→", Kind.RECEIVED: "←"}
 
 
@@ -47,14 +51,28 @@ class Event:
 def shown(message: str | bytes, limit: int = 60) -> str:
     """A message as one line of text, cut to `limit` characters, with its size if cut."""
     if isinstance(message, bytes):
-        whole = f"{len(message)} bytes {message[:16].hex(' ')}"
+        whole = f"{len(message)} bytes {message[:16].hex(' ')}".rstrip()
         return whole + (" …" if len(message) > 16 else "")
-    quoted = json.dumps(message, ensure_ascii=False)
+    quoted = printable(json.dumps(message, ensure_ascii=False))
     if len(quoted) <= limit:
         return quoted
     size = len(message.encode(errors="replace"))
     unit = f"{size} bytes" if size < 1024 else f"{size / 1024:.0f} KiB"
     return f'{quoted[: limit - 20]}…" ({unit})'
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would end the line, turn it round or colour it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def xml(text: str) -> str:
+    """The text as the content of an XML element."""
+    return escape(_ILLEGAL.sub("\ufffd", text))
 
 
 @dataclass(repr=False)
@@ -161,7 +179,7 @@ class _Diagram:
             f' width="{self.width}" height="{self.height}"'
             f' viewBox="0 0 {self.width} {self.height}"'
             ' font-family="system-ui, sans-serif" font-size="13">',
-            f"<title>{escape(self.summary())}</title>",
+            f"<title>{xml(self.summary())}</title>",
             f"<style>{_STYLE}</style>",
             '<rect class="ground" width="100%" height="100%" fill="#fff"/>',
             *map(self.lane, self.lanes),
@@ -182,7 +200,7 @@ class _Diagram:
             ' stroke="#999" stroke-dasharray="3 4"/>'
             f'<rect class="head" x="{x - 50}" y="14" width="100" height="28" rx="5"'
             ' fill="#eef3f9" stroke="#1f5fa8"/>'
-            f'<text x="{x}" y="33" text-anchor="middle" fill="#1a1a1a">{escape(who)}</text>'
+            f'<text x="{x}" y="33" text-anchor="middle" fill="#1a1a1a">{xml(who)}</text>'
         )
 
     def row(self, number: int, event: Event) -> str:
@@ -230,5 +248,5 @@ class _Diagram:
         look = 'fill="#c01c28" font-weight="bold"' if marked == "bad" else 'fill="#1a1a1a"'
         return (
             f'<text x="{x}" y="{y}" text-anchor="{anchor}" stroke="none" {look}>'
-            f"{escape(short)}</text>"
+            f"{xml(short)}</text>"
         )

@@ -1,0 +1,499 @@
+"""The named chat server keeps its contract, whatever its clients do."""
+
+import asyncio
+import contextlib
+import gc
+import random
+import time
+from urllib.parse import quote
+
+import pytest
+
+from exercises.grader.clients import Conversation
+from exercises.grader.outcomes import Failure
+from exercises.grader.serving import until
+
+LARGE = random.Random(4).randbytes(32 * 1024).hex()  # 64 KiB that deflate cannot shrink
+ENOUGH = 400  # large messages; a stalled client's buffers hold about 60
+MEBIBYTE = 1024 * 1024
+PATIENCE = 10.0  # seconds to wait for what may take a while on a busy machine
+
+
+def path(name):
+    return f"/ws/{quote(name, safe='')}"
+
+
+async def enter(conversation, name, *present, **options):
+    """Somebody joins, and everybody present hears it, the newcomer included."""
+    newcomer = await conversation.join(name, path(name), **options)
+    listeners = [*present, newcomer] if options.get("reads", True) else present
+    for client in listeners:
+        await client.expect(f"Client #{name} joined the chat")
+    return newcomer
+
+
+async def open_tab(conversation, example, name, **options):
+    """Somebody who is here opens another tab, of which nobody hears."""
+    before = len(example.members)
+    tab = await conversation.join(name, path(name), **options)
+    assert await until(lambda: len(example.members) == before + 1, PATIENCE)
+    return tab
+
+
+@pytest.fixture
+async def people(conversation):
+    """Ana, Ben and Zoe, who have heard each other join."""
+    ana = await enter(conversation, "ana")
+    ben = await enter(conversation, "ben", ana)
+    return [ana, ben, await enter(conversation, "zoe", ana, ben)]
+
+
+@pytest.fixture
+async def tabs(conversation, example):
+    """Ana's two tabs, and Ben."""
+    first = await enter(conversation, "ana")
+    second = await open_tab(conversation, example, "ana")
+    return [first, second, await enter(conversation, "ben", first, second)]
+
+
+async def test_the_others_hear_one_thing_and_the_sender_another(people):
+    ana, ben, zoe = people
+
+    await ana.send("hello")
+
+    await ana.expect("You: hello")
+    await ben.expect("Client #ana: hello")
+    await zoe.expect("Client #ana: hello")
+
+
+async def test_the_rest_hear_that_somebody_left(people):
+    ana, ben, zoe = people
+
+    await zoe.leave()
+    await ana.expect("Client #zoe left the chat")
+    await ben.expect("Client #zoe left the chat")
+
+    ben.vanish()
+    await ana.expect("Client #ben left the chat")
+
+
+async def test_messages_of_one_sender_stay_in_order(people):
+    ana, ben, _ = people
+
+    for n in range(200):
+        await ana.send(str(n))
+
+    for n in range(200):
+        await ben.expect(f"Client #ana: {n}")
+        await ana.expect(f"You: {n}")
+
+
+async def test_what_piled_up_for_a_slow_client_comes_in_order(conversation, example):
+    ana = await enter(conversation, "ana")
+    zoe = await enter(conversation, "zoe", ana, reads=False)
+
+    said = 0
+    while not any(len(member.waiting) > 3 for member in example.members):
+        await ana.send(f"{said} {LARGE}")
+        await ana.expect(f"You: {said} {LARGE}")
+        said += 1
+    zoe.read_again()
+
+    await zoe.expect("Client #zoe joined the chat")
+    for n in range(said):
+        await zoe.expect(f"Client #ana: {n} {LARGE}")
+
+
+async def test_both_tabs_of_a_person_hear_everything(tabs):
+    first, second, ben = tabs
+
+    await ben.send("hi")
+    for tab in [first, second]:
+        await tab.expect("Client #ben: hi")
+
+    await second.send("hello")
+    for tab in [first, second]:
+        await tab.expect("You: hello")
+    await ben.expect("You: hi")
+    await ben.expect("Client #ana: hello")
+
+
+async def test_a_person_joins_with_the_first_tab_and_leaves_with_the_last(tabs, example):
+    first, second, ben = tabs
+
+    await first.leave()
+    assert await until(lambda: len(example.members) == 2, PATIENCE)
+    await ben.send("one tab is left")
+    await second.expect("Client #ben: one tab is left")
+    second.vanish()
+
+    await ben.expect("You: one tab is left")
+    await ben.expect("Client #ana left the chat")
+
+
+async def test_whoever_comes_back_joins_again(people, conversation):
+    ana, ben, zoe = people
+
+    await zoe.leave()
+    await ana.expect("Client #zoe left the chat")
+    await ben.expect("Client #zoe left the chat")
+
+    await enter(conversation, "zoe", ana, ben)
+
+
+@pytest.mark.parametrize("name", ["1763640000000", "žluťoučký 🐎", "a\nb", "?#%", "<b>"])
+async def test_a_name_may_hold_anything(conversation, name):
+    ana = await enter(conversation, "ana")
+    somebody = await enter(conversation, name, ana)
+
+    await somebody.send("hello")
+
+    await ana.expect(f"Client #{name}: hello")
+    await somebody.leave()
+    await ana.expect(f"Client #{name} left the chat")
+
+
+@pytest.mark.parametrize("text", ["", "\x00", "žluťoučký kůň 🐎", '{"a": 1}', LARGE])
+async def test_a_text_arrives_as_it_was_sent(people, text):
+    ana, ben, _ = people
+
+    await ana.send(text)
+
+    await ben.expect(f"Client #ana: {text}")
+    await ana.expect(f"You: {text}")
+
+
+async def test_a_binary_message_closes_its_tab_alone(tabs):
+    first, second, ben = tabs
+
+    await second.send(b"\x00\x01")
+
+    await second.expect_close(1003, "text messages only")
+    await first.send("still here")
+    await first.expect("You: still here")
+    await ben.expect("Client #ana: still here")
+
+
+async def test_a_binary_message_is_a_leaving_for_the_others(people, example):
+    ana, ben, zoe = people
+
+    await zoe.send(b"")
+
+    await ana.expect("Client #zoe left the chat")
+    await ben.expect("Client #zoe left the chat")
+    assert len(example.members) == 2
+
+
+async def test_a_client_that_stops_reading_is_evicted_and_delays_nobody(
+    conversation, example
+):
+    ana = await enter(conversation, "ana")
+    ben = await enter(conversation, "ben", ana)
+    zoe = await enter(conversation, "zoe", ana, ben, reads=False)
+
+    for _ in range(ENOUGH):
+        await ana.send(LARGE)
+        await ana.expect(f"You: {LARGE}")
+        await ben.expect(f"Client #ana: {LARGE}")
+        if len(example.members) == 2:
+            break
+
+    await ana.expect("Client #zoe left the chat")
+    await ben.expect("Client #zoe left the chat")
+    zoe.read_again()
+    heard = 0
+    while await zoe.hears():
+        heard += 1
+    assert heard > 10
+    assert zoe.code in (1006, 1013)
+
+
+async def evict(example, talker, *listeners):
+    """Talk until one member fewer is there; what was said is heard by the listeners."""
+    before = len(example.members)
+    for _ in range(ENOUGH):
+        await talker.send(LARGE)
+        await talker.expect(f"You: {LARGE}")
+        for listener in listeners:
+            await listener.expect(f"Client #{talker.name}: {LARGE}")
+        if len(example.members) < before:
+            return
+    pytest.fail("nobody was evicted")
+
+
+async def test_an_evicted_client_that_still_reads_gets_1013(conversation, example):
+    example.BACKLOG = 1024
+    ana = await enter(conversation, "ana")
+    zoe = await enter(conversation, "zoe", ana, reads=False)
+
+    await evict(example, ana)
+    zoe.read_again()
+
+    while await zoe.hears():
+        pass
+    assert (zoe.code, zoe.reason) == (1013, "reads too slowly")
+
+
+async def test_an_evicted_client_that_never_reads_again_is_given_up(
+    conversation, example, server
+):
+    example.BACKLOG, example.CLOSE_TIMEOUT = 4 * len(LARGE), 0.01
+    ana = await enter(conversation, "ana")
+    zoe = await enter(conversation, "zoe", ana, reads=False)
+
+    await evict(example, ana)
+
+    assert await until(lambda: server.handlers == 1, PATIENCE)
+    tasks = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    assert "Member.write" not in tasks
+    assert zoe.code is None
+
+
+async def test_the_eviction_of_a_tab_is_not_told_while_another_is_open(
+    conversation, example
+):
+    example.BACKLOG = 1024
+    ben = await enter(conversation, "ben")
+    ana = await enter(conversation, "ana", ben)
+    await open_tab(conversation, example, "ana", reads=False)
+
+    await evict(example, ben, ana)
+    await ana.send("still here")
+    await ben.expect("Client #ana: still here")
+    await ana.leave()
+
+    await ben.expect("Client #ana left the chat")
+
+
+async def test_who_comes_back_while_an_eviction_goes_on_joins_and_leaves_once(
+    conversation, example
+):
+    example.BACKLOG = 1024
+    ana = await enter(conversation, "ana")
+    zoe = await enter(conversation, "zoe", ana, reads=False)
+
+    await evict(example, ana)
+    await ana.expect("Client #zoe left the chat")
+    again = await enter(conversation, "zoe", ana)
+    zoe.vanish()
+    await again.send("back")
+
+    await ana.expect("Client #zoe: back")
+    await again.leave()
+    await ana.expect("Client #zoe left the chat")
+
+
+async def test_many_are_evicted_at_once_and_each_is_told_once(conversation, example):
+    example.BACKLOG = 1024
+    ana = await enter(conversation, "ana")
+    names = {f"sleeper {n}" for n in range(8)}
+    for name in names:
+        await enter(conversation, name, ana, reads=False)
+
+    left = []
+    for _ in range(ENOUGH):
+        await ana.send(LARGE)
+        while (heard := await ana.receive()) != f"You: {LARGE}":
+            left.append(heard)
+        if len(left) == len(names):
+            break
+
+    assert sorted(left) == sorted(f"Client #{name} left the chat" for name in names)
+
+
+async def test_an_evicted_client_that_vanishes_leaves_no_error(conversation, example):
+    example.BACKLOG = 1024
+    ana = await enter(conversation, "ana")
+    zoe = await enter(conversation, "zoe", ana, reads=False)
+
+    await evict(example, ana)
+    await ana.expect("Client #zoe left the chat")
+    zoe.vanish()
+
+    await ana.send("nobody minds")
+    await ana.expect("You: nobody minds")
+
+
+async def test_a_reset_while_the_server_sends_drops_nobody_else(conversation, example):
+    ana = await enter(conversation, "ana")
+    ben = await enter(conversation, "ben", ana)
+    zoe = await enter(conversation, "zoe", ana, ben, reads=False)
+
+    def zoes_writer_waits():
+        return any(member.behind for member in example.members)
+
+    while not await until(zoes_writer_waits, 0):
+        await ana.send(LARGE)
+        await ana.expect(f"You: {LARGE}")
+        await ben.expect(f"Client #ana: {LARGE}")
+    zoe.vanish()
+
+    await ben.expect("Client #zoe left the chat")
+    await ana.expect("Client #zoe left the chat")
+    await ana.send("still here")
+    await ben.expect("Client #ana: still here")
+
+
+async def test_a_binary_message_of_a_stalled_client_ends_its_handler_too(
+    conversation, example, server
+):
+    example.CLOSE_TIMEOUT = 0.01
+    ana = await enter(conversation, "ana")
+    zoe = await enter(conversation, "zoe", ana, reads=False)
+
+    while not any(member.waiting for member in example.members):
+        await ana.send(LARGE)
+        await ana.expect(f"You: {LARGE}")
+    await zoe.send(b"\x00")
+
+    await ana.expect("Client #zoe left the chat")
+    assert await until(lambda: server.handlers == 1, PATIENCE)
+
+
+@pytest.mark.serve(ws_ping_interval=0.1, ws_ping_timeout=0.5)
+async def test_a_silent_half_open_peer_is_found_by_pings(conversation, example):
+    ana = await enter(conversation, "ana")
+    await enter(conversation, "zoe", ana, reads=False)
+
+    await ana.expect("Client #zoe left the chat", within=PATIENCE)
+
+    assert [member.name for member in example.members] == ["ana"]
+
+
+async def test_fifty_clients_come_and_go_during_a_broadcast(conversation, example):
+    ana = await enter(conversation, "ana")
+    ben = await enter(conversation, "ben", ana)
+
+    async def visit(n):
+        visitor = await conversation.join(f"visitor {n}", path(f"visitor {n}"))
+        await visitor.send("just passing")
+        if n % 2:
+            visitor.vanish()
+        else:
+            await visitor.leave()
+
+    visits = [asyncio.create_task(visit(n)) for n in range(50)]
+    for n in range(100):
+        await ana.send(f"message {n}")
+    await asyncio.gather(*visits)
+
+    said = [f"Client #ana: message {n}" for n in range(100)]
+    came = [f"Client #visitor {n} joined the chat" for n in range(50)]
+    went = [f"Client #visitor {n} left the chat" for n in range(50)]
+    heard = []
+    while not set(said + came + went) <= set(heard):
+        heard.append(await ben.receive())
+    assert [text for text in heard if text in said] == said
+    assert sorted(text for text in heard if "just" not in text) == sorted(
+        said + came + went
+    )
+    assert len(example.members) == 2
+    gc.collect()  # An exception that nobody looked at would be logged now.
+
+
+async def test_a_flood_is_read_at_its_pace(people, example):
+    ana, ben, _ = people
+    example.PACE = 10_000
+    begun = time.monotonic()
+
+    await ana.send("x" * 1000)
+    await ana.send("y")
+
+    await ben.expect("Client #ana: " + "x" * 1000)
+    await ben.expect("Client #ana: y")
+    assert time.monotonic() - begun > 0.1
+
+
+async def test_a_flood_of_large_messages_evicts_nobody(conversation, example):
+    ana = await enter(conversation, "ana", compression=None)
+    ben = await enter(conversation, "ben", ana, compression=None)
+    zoe = await enter(conversation, "zoe", ana, ben, compression=None)
+    huge = LARGE * 16 * 6  # 6 MiB, more than may wait for a client
+
+    zoe.push(huge, times=4)
+    for _ in range(4):
+        await ana.expect(f"Client #zoe: {huge}", within=PATIENCE)
+        await ben.expect(f"Client #zoe: {huge}", within=PATIENCE)
+
+    await ana.send("still here")
+    await ben.expect("Client #ana: still here")
+
+
+async def test_a_message_over_16_mebibytes_closes_its_sender_alone(people):
+    ana, ben, zoe = people
+
+    zoe.announce(16 * MEBIBYTE + 1)
+
+    await zoe.expect_close(1009)
+    await ana.expect("Client #zoe left the chat")
+    await ben.expect("Client #zoe left the chat")
+
+
+async def test_an_empty_chat_holds_nothing(people, server, example):
+    for client in people:
+        await client.leave()
+
+    assert await server.settled()
+    assert example.members == set()
+
+
+async def chatter(client):
+    """Say something at once whenever something is heard, until the connection ends."""
+    with contextlib.suppress(Failure):
+        while True:
+            await client.send("hello")
+            await client.receive(within=PATIENCE)
+
+
+async def test_ctrl_c_ends_it_in_two_seconds_while_traffic_flows(process):
+    async with Conversation(process.url) as conversation:
+        ana = await enter(conversation, "ana")
+        zoe = await enter(conversation, "zoe", ana)
+        ben = await enter(conversation, "ben", ana, zoe)
+        talking = [asyncio.create_task(chatter(client)) for client in [ana, zoe]]
+        await ben.receive(within=PATIENCE)
+
+        process.interrupt()
+
+        await asyncio.to_thread(process.wait, 2.0)
+        while await ben.hears():
+            pass
+        assert ben.code == 1012
+        await asyncio.gather(*talking)
+    assert "Traceback" not in process.log
+
+
+async def connect(browser, server, name):
+    tab = await browser.open(server.http_url)
+    await tab.get_by_label("Your name").fill(name)
+    await tab.keyboard.press("Enter")
+    await tab.get_by_text("connected", exact=True).wait_for()
+    return tab
+
+
+async def test_the_page_is_one_person_in_two_tabs(server, browser):
+    ana = await connect(browser, server, "ana?")
+    again = await connect(browser, server, "ana?")
+    ben = await connect(browser, server, "ben")
+    await again.get_by_text("Client #ben joined the chat").wait_for()
+
+    await ana.get_by_label("Message", exact=True).fill("<b>hello</b>")
+    await ana.keyboard.press("Enter")
+
+    await again.get_by_text("You: <b>hello</b>").wait_for()
+    await ben.get_by_text("Client #ana?: <b>hello</b>").wait_for()
+    for tab in [ana, again]:
+        await tab.get_by_role("button", name="Disconnect").click()
+        await tab.get_by_text("closed with code 1000 Disconnect button").wait_for()
+    await ben.get_by_text("Client #ana? left the chat").wait_for()
+    assert await ben.get_by_role("listitem").count() == 4
+
+
+async def test_the_page_shows_that_the_server_went_away(process, browser):
+    tab = await connect(browser, process, "ana")
+
+    process.interrupt()
+
+    await tab.get_by_text("closed with code 1012").wait_for()
+    await tab.get_by_text("not connected").wait_for()
+    await tab.get_by_role("button", name="Connect", exact=True).is_enabled()
