@@ -53,12 +53,15 @@ def shown(message: str | bytes, limit: int = 60) -> str:
     if isinstance(message, bytes):
         whole = f"{len(message)} bytes {message[:16].hex(' ')}".rstrip()
         return whole + (" …" if len(message) > 16 else "")
-    quoted = printable(json.dumps(message, ensure_ascii=False))
+    # JSON is quoted as it is: with its own quotes escaped, nobody could read it.
+    is_json = message.startswith(("{", "["))
+    quoted = printable(message if is_json else json.dumps(message, ensure_ascii=False))
+    limit, cut = (2 * limit, "…") if is_json else (limit, '…"')
     if len(quoted) <= limit:
         return quoted
     size = len(message.encode(errors="replace"))
     unit = f"{size} bytes" if size < 1024 else f"{size / 1024:.0f} KiB"
-    return f'{quoted[: limit - 20]}…" ({unit})'
+    return f"{quoted[: limit - 20]}{cut} ({unit})"
 
 
 def printable(text: str) -> str:
@@ -73,6 +76,16 @@ def printable(text: str) -> str:
 def xml(text: str) -> str:
     """The text as the content of an XML element."""
     return escape(_ILLEGAL.sub("\ufffd", text))
+
+
+class Drawing(str):
+    """An SVG, which a notebook shows as a picture."""
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return "<a drawing>"
 
 
 @dataclass(repr=False)
@@ -128,12 +141,13 @@ class Timeline:
             lines.append(f"{line:<56} ← here" if event is here else line)
         return "\n".join(lines)
 
-    def svg(self, *, here: Event | None = None, times: bool = False) -> str:
+    def svg(self, *, here: Event | None = None, times: bool = False) -> Drawing:
         """A sequence diagram: a lane for each participant, an arrow for each message.
 
         The same events give the same bytes, as long as `times` are left out.
         """
-        return _Diagram([event for event in self.around(here) if event], here, times).svg()
+        kept = [event for event in self.around(here) if event]
+        return Drawing(_Diagram(kept, here, times).svg())
 
     def _repr_svg_(self) -> str:
         return self.svg()
