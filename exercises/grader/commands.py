@@ -176,7 +176,8 @@ def remember(exercise: Exercise, results: list[Result]) -> None:
     """Keep the points of the tasks that were checked."""
     progress = Progress()
     standing = progress.of(exercise)
-    for number in {result.task for result in results if result.task}:
+    faults = {result.task for result in results if result.status is Status.FAULT}
+    for number in {result.task for result in results} - faults - {0}:
         earned = sum(result.earned for result in results if result.task == number)
         standing.points[str(number)] = earned
     progress.save()
@@ -212,7 +213,8 @@ def hint(stem: Stem = None, task: TaskNumber = None) -> None:
         for each in exercise.tasks
         if standing.points.get(str(each.number), 0) < each.points
     ]
-    number = task or next(iter(open_tasks), exercise.tasks[-1].number)
+    usual = next(iter(open_tasks), exercise.tasks[-1].number)
+    number = usual if task is None else task
     hints = exercise.hints.get(number)
     if not hints:
         numbers = ", ".join(map(str, exercise.hints))
@@ -306,21 +308,31 @@ def verify(
 ) -> None:
     """Prove the exercises: stubs fail, solutions pass, wrong answers fail as they say."""
     todo = [job for exercise in find_all(stem) for job in jobs(exercise)] * repeat
+    aside = Console(stderr=True)
+    verdicts = []
     with ThreadPoolExecutor(workers) as pool:
-        verdicts = list(
-            track(
-                pool.map(verify_one, todo),
-                description="verifying",
-                total=len(todo),
-                console=Console(stderr=True),
-                disable=not console.is_terminal,
-            )
+        bar = track(
+            pool.map(verify_one, todo),
+            description="verifying",
+            total=len(todo),
+            console=aside,
+            disable=not aside.is_terminal,
         )
+        for verdict in bar:
+            verdicts.append(verdict)
+            if not aside.is_terminal:
+                typer.echo(f"{len(verdicts)} of {len(todo)}: {verdict}", err=True)
     for verdict in sorted(set(verdicts), key=str):
         times = f" ({verdicts.count(verdict)} of {repeat} times)" if repeat > 1 else ""
         console.print(Text(f"{verdict}{times}", "red" if verdict.problems else "green"))
     if not todo or any(verdict.problems for verdict in verdicts):
         raise typer.Exit(Exit.FAILED)
+
+
+# The teacher's other commands stand in a file of their own, which needs what is above.
+from . import teaching  # noqa: E402
+
+app.add_typer(teaching.app)
 
 
 def main() -> None:

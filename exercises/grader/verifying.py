@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .course import ROOT, Exercise, WrongAnswer
 from .results import Result, Status
 
 RUN_DEADLINE = 120.0  # seconds for all checks of one answer
+JUDGED = (0, 1, 3)  # exit codes of `check` with results: passed, failed, a fault among them
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,19 @@ def jobs(exercise: Exercise) -> list[Job]:
 
 def verify_one(job: Job) -> Verdict:
     """Check one answer, in a process of its own, and compare."""
+    if not job.answer.exists():
+        # A class has no solutions.
+        problem = f"this copy of the workbook has no {job.answer.name}"
+        return Verdict(job.exercise.stem, job.answer.name, (problem,))
     try:
-        results = check_apart(job.exercise, job.answer)
+        results = check_apart(job.exercise, job.answer.read_bytes())
     except (subprocess.SubprocessError, ValueError) as error:
         problems = [f"the grader failed: {error}"]
     else:
-        if job.answer == job.exercise.stub:
+        faults = [result for result in results if result.status is Status.FAULT]
+        if faults:
+            problems = [f"the grader failed: {fault.text()}" for fault in faults]
+        elif job.answer == job.exercise.stub:
             problems = stub_problems(results)
         elif job.wrong:
             problems = wrong_problems(job.wrong, results)
@@ -59,19 +69,37 @@ def verify_one(job: Job) -> Verdict:
     return Verdict(job.exercise.stem, job.answer.name, tuple(problems))
 
 
-def check_apart(exercise: Exercise, answer: Path) -> list[Result]:
-    """Run `check --json` and return its results."""
-    run = subprocess.run(
-        [sys.executable, "-m", "exercises", "check", exercise.stem, "--json"]
-        + ["--answer", str(answer)],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=RUN_DEADLINE,
-        check=False,
-    )
-    if run.returncode not in (0, 1):
-        raise ValueError((run.stdout + run.stderr).decode()[-2000:])
-    return [Result(**result) for result in json.loads(run.stdout)["results"]]
+def check_apart(
+    exercise: Exercise,
+    text: bytes,
+    *,
+    seed: int | None = None,
+    deadline: float = RUN_DEADLINE,
+) -> list[Result]:
+    """Run `check --json` on an answer, alone in a fresh folder; return the results.
+
+    There it has the name that a student's file has: `.stub.py` could not be imported.
+    """
+    with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
+        answer = Path(folder) / "exercise.py"
+        answer.write_bytes(text)
+        run = subprocess.run(
+            [sys.executable, "-m", "exercises", "check", exercise.stem, "--json"]
+            + ["--answer", str(answer)]
+            + ([] if seed is None else ["--seed", str(seed)]),
+            cwd=ROOT,
+            capture_output=True,
+            timeout=deadline,
+            check=False,
+        )
+    if run.returncode not in JUDGED or not run.stdout:
+        raise ValueError((run.stdout + run.stderr).decode(errors="replace")[-2000:])
+    return [result_from(result) for result in json.loads(run.stdout)["results"]]
+
+
+def result_from(data: dict[str, Any]) -> Result:
+    """Make a result of what JSON kept."""
+    return Result(**data | {"status": Status(data["status"])})
 
 
 def stub_problems(results: list[Result]) -> list[str]:

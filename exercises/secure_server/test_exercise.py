@@ -36,6 +36,9 @@ async def test_the_right_key_opens_the_vault(conversation, secrets, word):
 )
 async def test_any_other_key_is_refused(conversation, secrets, word):
     """a wrong key, an empty one, or none is refused"""
+    guest = await conversation.join("guest", f"/vault?key={secrets['TOKEN']}")
+    await guest.expect("The vault is open")
+
     for key in [
         word(),
         "",
@@ -75,8 +78,12 @@ async def test_the_header_opens_the_vault(conversation, secrets, word):
     server_crashed="hmac.compare_digest raises for text beyond ASCII: compare bytes",
     unexpected_message="this is not the key",
 )
-async def test_no_key_makes_the_server_fail(conversation, server, word):
+async def test_no_key_makes_the_server_fail(conversation, server, secrets, word):
     """no key makes the server fail"""
+    guest = await conversation.join("guest", f"/vault?key={secrets['TOKEN']}")
+    await guest.expect("The vault is open")
+    await guest.leave()
+
     for key in ["clé", "\x00", "🗝" * 50, "k" * 5000, f"{word()}é"]:
         await conversation.expect_refusal("thief", f"/vault?key={quote(key)}")
 
