@@ -7,7 +7,7 @@ standard streams are the line to the parent:
 - in: a line asks for a report; its end means that the parent is gone, however it went,
   and everything in this process ends too.
 - out: one JSON object a line, `{"port": …}`, `{"blocked": place}` or `{"report": …}`.
-- err: the log, and whatever the app prints.
+- err: the log, whatever the app prints, and a mark for each report.
 
 Only the standard library, psutil and uvicorn are imported here, before the app is.
 """
@@ -33,6 +33,7 @@ import uvicorn
 import uvicorn.main
 
 BEAT = 0.05  # seconds between two signs of life of the event loop
+MARK = b"\x1e%d\x1e"
 PATIENCE = 0.25  # seconds without one, after which the loop counts as blocked
 
 HOME = os.environ.get("HOME", "")  # the server's folder, and nobody else's
@@ -42,8 +43,8 @@ CPU_SECONDS, FILE_BYTES, OPEN_FILES = 60, 16 * 1024 * 1024, 1024
 class Watchman:
     """Looks at the event loop from a thread, so that it sees when the loop is blocked."""
 
-    def __init__(self, file: str, requests: int, replies: int) -> None:
-        self.file, self.requests, self.replies = file, requests, replies
+    def __init__(self, file: str, requests: int, replies: int, log: int) -> None:
+        self.file, self.requests, self.replies, self.log = file, requests, replies, log
         self.server: uvicorn.Server | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.beaten = time.monotonic()
@@ -133,6 +134,9 @@ class Watchman:
         try:
             while os.read(self.requests, 1):
                 number += 1
+                # Whoever finds this mark in the log has read all that stood before it.
+                with contextlib.suppress(OSError):
+                    os.write(self.log, MARK % number)
                 handlers = len(self.server.server_state.tasks) if self.server else 0
                 late = time.monotonic() - self.beaten
                 self.reply(
@@ -185,13 +189,13 @@ class Finder(MetaPathFinder):
         return importlib.util.spec_from_file_location(name, self.file)
 
 
-def take_streams() -> tuple[int, int]:
+def take_streams() -> tuple[int, int, int]:
     """Keep the line to the parent to ourselves: what the app prints goes to the log."""
-    requests, replies = os.dup(0), os.dup(1)
+    requests, replies, log = os.dup(0), os.dup(1), os.dup(2)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
-    return requests, replies
+    return requests, replies, log
 
 
 def limit() -> None:

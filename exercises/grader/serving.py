@@ -57,6 +57,7 @@ PROCESS_LIMIT = 50
 LOOK = 0.25  # seconds between two looks at that
 
 CHILD = Path(__file__).with_name("child.py")
+MARKS, HALF_MARK = re.compile(rb"\x1e(\d+)\x1e"), re.compile(rb"(\x1e\d*)?\Z")
 # An error in the log: the exception at the end of a traceback, else the line itself.
 TROUBLE = re.compile(
     r"^(?:[A-Za-z_.]*(?:Error|Exception|Disconnect)\w*\b.*|ERROR:.*)", re.M
@@ -103,8 +104,16 @@ class _Log:
 
     def __init__(self) -> None:
         self.head, self.tail, self.size = b"", b"", 0
+        self.mark = 0  # the number of the last report up to which all was read
+        self._half = b""  # of a mark, the other half of which is still to come
 
     def add(self, chunk: bytes) -> None:
+        chunk = self._half + chunk
+        for found in MARKS.finditer(chunk):
+            self.mark = int(found[1])
+        chunk = MARKS.sub(b"", chunk)
+        self._half = HALF_MARK.search(chunk)[0]  # type: ignore[index]
+        chunk = chunk.removesuffix(self._half)
         self.size += len(chunk)
         room = LOG_LIMIT // 2 - len(self.head)
         self.head += chunk[:room]
@@ -305,6 +314,9 @@ class ServerProcess:
             while number not in (self._asked, ENDED):
                 left = max(0.0, end - time.monotonic())
                 number, report = self._reports.get(timeout=left)
+            # What was logged before the report is to be read before it is looked at.
+            while number != ENDED and self._log.mark < number and time.monotonic() < end:
+                self._ended.wait(POLL / 10)
         except queue.Empty:
             return Report()
         except (OSError, ValueError):
