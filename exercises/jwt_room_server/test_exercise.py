@@ -16,6 +16,7 @@ from exercises.grader.outcomes import Failure, Outcome
 from exercises.grader.timeline import Kind
 
 HOUR = 3600  # seconds
+PAUSE = 0.02  # seconds between two texts of somebody who talks all the time
 LIVES = [0.7, 3, 6]  # seconds at least; the later ones are for a machine that is too busy
 
 
@@ -279,6 +280,6 @@ async def talk(guest, text, until):
     with contextlib.suppress(ConnectionClosed):
         while time.time() < until:
             await guest.connection.send(text)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(PAUSE)
         return True
     return False

@@ -13,6 +13,7 @@ from exercises.grader.serving import SETTLE_DEADLINE, until
 from exercises.grader.timeline import Kind
 
 INTERVAL = 0.05  # seconds
+PAUSE = 0.01  # seconds between two texts of somebody who talks all the time
 WHOLE = 5.0  # seconds; a countdown takes half a second, and ten if its interval is one
 pytestmark = pytest.mark.server(environment={"INTERVAL": str(INTERVAL)})
 
@@ -171,7 +172,7 @@ async def talk_all_the_time(client, messages):
         while True:
             for message in messages:
                 await client.connection.send(message)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(PAUSE)
 
 
 @impatient
