@@ -43,6 +43,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 PAGE = Path(__file__).with_suffix(".html")
 BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
+PACE = 16 * 1024 * 1024  # characters a second that one client may say
 CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
 TIMEOUT = 2.0  # seconds in which Redis must answer
 RETRY = 1.0  # seconds, at most, between two attempts to reach Redis
@@ -188,8 +189,6 @@ class Room:
                     await redis.publish(self.channel, message)
                 return
         self.send(member, LOST)
-        # A flood of messages is read without a pause; the writers need one.
-        await asyncio.sleep(0)
 
     async def listen(self) -> None:
         """Stay subscribed, whatever happens to Redis, until nobody is here any more."""
@@ -273,7 +272,11 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
                 room.send(member, AWAY)
             async with member.stay:
                 while True:
-                    await room.publish(member, await receive_text(websocket))
+                    text = await receive_text(websocket)
+                    await room.publish(member, text)
+                    # A flood that is read faster than others can take it would evict
+                    # them.
+                    await asyncio.sleep(len(text) / PACE)
         except WebSocketDisconnect:
             pass
         except TimeoutError:

@@ -660,3 +660,14 @@ async def test_the_page_shows_that_the_server_went_away(process, browser):
 
     await tab.get_by_text("closed with code 1012").wait_for()
     await tab.get_by_text("not connected").wait_for()
+
+
+async def test_a_flood_of_long_messages_evicts_nobody(conversation, server):
+    ana = await conversation.join("ana", PATH, compression=None)
+    ben = await conversation.join("ben", PATH, compression=None)
+
+    ana.push(LARGE, times=300)
+
+    for _ in range(300):
+        await ben.expect(LARGE, within=LONG)
+    assert server.handlers == 2
