@@ -90,7 +90,11 @@ class Member:
         self.stay = asyncio.timeout(None)
 
     def send(self, message: str) -> None:
-        """Leave a message for the writer, without waiting for the client."""
+        """Leave a message for the writer, or evict a member who is too far behind."""
+        if self.behind > BACKLOG:
+            if self.stay.when() is None:
+                self.stay.reschedule(0)
+            return
         self.waiting.append(message)
         self.behind += len(message)
         self.wake()
@@ -142,17 +146,9 @@ class Board:
         if member.writer:
             member.writer.cancel()
 
-    def send(self, member: Member, message: str) -> None:
-        """Send to one, or evict it if it is too far behind."""
-        if member.behind > BACKLOG:
-            self.leave(member)
-            member.stay.reschedule(0)
-        else:
-            member.send(message)
-
     def broadcast(self, message: str) -> None:
-        for member in list(self.members):
-            self.send(member, message)
+        for member in self.members:
+            member.send(message)
 
     def take(self, member: Member, request: Request) -> None:
         """Do what a painter asks for; raise ValueError if the board is full."""
@@ -235,15 +231,15 @@ async def draw(websocket: WebSocket, board_id: str) -> None:
                     text = await receive_text(websocket)
                     board.take(member, requests.validate_json(text))
                 except ValueError as error:
-                    board.send(member, error_message(error))
+                    member.send(error_message(error))
                 # A flood of messages is read without a pause; the writers need one.
                 await asyncio.sleep(0)
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, TimeoutError):
         pass
-    except TimeoutError:
+    finally:
+        board.leave(member)
+    if member.stay.expired():
         # Evicted. Even close() waits for ever on a client that does not read.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
             await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
-    finally:
-        board.leave(member)

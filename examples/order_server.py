@@ -94,7 +94,11 @@ class Member:
         self.stay = asyncio.timeout(None)
 
     def send(self, message: str) -> None:
-        """Leave a message for the writer, without waiting for the client."""
+        """Leave a message for the writer, or evict a member who is too far behind."""
+        if self.behind > BACKLOG:
+            if self.stay.when() is None:
+                self.stay.reschedule(0)
+            return
         self.waiting.append(message)
         self.behind += len(message)
         # One writer at a time keeps the order; a member who is up to date needs none.
@@ -112,27 +116,23 @@ class Member:
         self.writer = None
 
 
+# Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
 rooms: defaultdict[str, set[Member]] = defaultdict(set)
 changing = asyncio.Lock()
 
 
+def broadcast(room_id: str, message: str) -> None:
+    # get(), because asking a defaultdict for an empty room would make one.
+    for member in rooms.get(room_id, ()):
+        member.send(message)
+
+
 def leave(room_id: str, member: Member) -> None:
-    rooms[room_id].discard(member)
+    rooms[room_id].remove(member)
     if not rooms[room_id]:
         del rooms[room_id]
     if member.writer:
         member.writer.cancel()
-
-
-def broadcast(room_id: str, message: str) -> None:
-    """Send to everybody in the room, and evict whoever is too far behind."""
-    # get(), because asking a defaultdict for an empty room would make one.
-    for member in list(rooms.get(room_id, ())):
-        if member.behind > BACKLOG:
-            leave(room_id, member)
-            member.stay.reschedule(0)
-        else:
-            member.send(message)
 
 
 async def change(
@@ -194,9 +194,11 @@ async def listen(websocket: WebSocket, room_id: str) -> None:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
     except TimeoutError:
+        pass
+    finally:
+        leave(room_id, member)
+    if member.stay.expired():
         # Evicted. Even close() waits for ever on a client that does not read.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
             await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
-    finally:
-        leave(room_id, member)

@@ -133,7 +133,11 @@ class Member:
         self.stay = asyncio.timeout(None)
 
     def send(self, message: str) -> None:
-        """Leave a message for the writer, without waiting for the client."""
+        """Leave a message for the writer, or evict a member who is too far behind."""
+        if self.behind > BACKLOG:
+            if self.stay.when() is None:
+                self.stay.reschedule(0)
+            return
         self.waiting.append(message)
         self.behind += len(message)
         # One writer at a time keeps the order; a member who is up to date needs none.
@@ -167,18 +171,10 @@ class Room:
         if member.writer:
             member.writer.cancel()
 
-    def send(self, member: Member, message: str) -> None:
-        """Send to one member, or evict it if it is too far behind."""
-        if member.behind > BACKLOG:
-            self.leave(member)
-            member.stay.reschedule(0)
-        else:
-            member.send(message)
-
     def broadcast(self, message: str) -> None:
         """Send to the members that this worker has."""
-        for member in list(self.members):
-            self.send(member, message)
+        for member in self.members:
+            member.send(message)
 
     async def publish(self, member: Member, message: str) -> None:
         """Send to everybody through Redis; tell the sender if that failed."""
@@ -188,7 +184,7 @@ class Room:
                 async with asyncio.timeout(TIMEOUT):
                     await redis.publish(self.channel, message)
                 return
-        self.send(member, LOST)
+        member.send(LOST)
 
     async def listen(self) -> None:
         """Stay subscribed, whatever happens to Redis, until nobody is here any more."""
@@ -255,6 +251,13 @@ async def receive_text(websocket: WebSocket) -> str:
     return message["text"]
 
 
+async def dismiss(websocket: WebSocket) -> None:
+    """Close an evicted client: even close() waits for ever on one that does not read."""
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+
+
 @app.get("/")
 async def page() -> FileResponse:
     return FileResponse(PAGE)
@@ -269,7 +272,7 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
         room.members.add(member)
         try:
             if not room.subscribed:
-                room.send(member, AWAY)
+                member.send(AWAY)
             async with member.stay:
                 while True:
                     text = await receive_text(websocket)
@@ -277,14 +280,9 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
                     # A flood that is read faster than others can take it would evict
                     # them.
                     await asyncio.sleep(len(text) / PACE)
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, TimeoutError):
             pass
-        except TimeoutError:
-            # Evicted. Even close() waits for ever on a client that does not read.
-            with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-                goodbye = websocket.close(
-                    status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
-                )
-                await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
         finally:
             room.leave(member)
+        if member.stay.expired():
+            await dismiss(websocket)

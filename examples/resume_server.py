@@ -21,6 +21,7 @@ import json
 import secrets
 from collections import deque
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,13 +80,17 @@ class Member:
         self.websocket = websocket
         self.waiting: deque[str] = deque()
         self.behind = 0  # characters in `waiting`
-        self.allowed = BACKLOG  # characters that it may be behind
+        self.allowed = inf  # characters that it may be behind, without the replay
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
 
     def send(self, message: str) -> None:
-        """Leave a message for the writer, without waiting for the client."""
+        """Leave a message for the writer, or evict a member who is too far behind."""
+        if self.behind > self.allowed:
+            if self.stay.when() is None:
+                self.stay.reschedule(0)
+            return
         self.waiting.append(message)
         self.behind += len(message)
         # One writer at a time keeps the order; a member who is up to date needs none.
@@ -123,7 +128,7 @@ class Stream:
             if event_id > last_id or not ours:
                 member.send(message)
         # What it missed while it was away is no sign of a slow reader.
-        member.allowed += member.behind
+        member.allowed = member.behind + BACKLOG
         self.members.add(member)
 
     def leave(self, member: Member) -> None:
@@ -132,17 +137,13 @@ class Stream:
             member.writer.cancel()
 
     def post(self, data: JsonValue) -> Event:
-        """Number and keep an event, send it to everybody; evict who is too far behind."""
+        """Number an event, keep it, and send it to everybody."""
         self.last_id += 1
         event = Event(id=self.last_id, data=data)
         message = event.model_dump_json()
         self.kept.append((event.id, message))
-        for member in list(self.members):
-            if member.behind > member.allowed:
-                self.leave(member)
-                member.stay.reschedule(0)
-            else:
-                member.send(message)
+        for member in self.members:
+            member.send(message)
         return event
 
 
@@ -189,7 +190,7 @@ async def events(
     epoch: Annotated[str | None, Query()] = None,
 ) -> None:
     await websocket.accept()
-    member = Member(websocket)
+    member, end = Member(websocket), None
     stream.join(member, last_id, epoch)
     try:
         async with member.stay:
@@ -198,10 +199,11 @@ async def events(
                 await receive_text(websocket)
     except WebSocketDisconnect:
         pass
+    except WebSocketException as refusal:
+        end = refusal
     except TimeoutError:
-        # Evicted.
-        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-    except WebSocketException as error:
-        await close(websocket, error.code, error.reason)
+        end = WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
     finally:
         stream.leave(member)
+    if end:
+        await close(websocket, end.code, end.reason)
