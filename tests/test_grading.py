@@ -82,11 +82,11 @@ def result(exercise, points):
 
 
 def test_the_answer_that_lies_least_deep_is_taken(tmp_path):
-    for folder in ["old/work/echo_server", "work/echo_server", "echo_server/other"]:
+    for folder in ["old/mine/echo_server", "mine/echo_server", "echo_server/other"]:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "exercise.py").write_text(folder, "utf-8")
 
-    assert answers(tmp_path) == {"echo_server": b"work/echo_server"}
+    assert answers(tmp_path) == {"echo_server": b"mine/echo_server"}
 
 
 def test_folders_of_machines_are_not_searched(tmp_path):
