@@ -13,7 +13,7 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -291,7 +291,7 @@ def sort_out(
     return jobs, grades
 
 
-def grade_all(jobs: Iterable[Job], seed: int, workers: int) -> Iterator[Grade]:
+def grade_all(jobs: Iterable[Job], seed: int, workers: int) -> Generator[Grade, None, None]:
     """Check all answers, several at once, and give each grade as soon as there is one."""
     pool = ThreadPoolExecutor(workers)
     try:

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -129,9 +130,11 @@ def grade(
     notes.file.parent.mkdir(parents=True, exist_ok=True)
     notes.file.open("a", encoding="utf-8").close()
     try:
-        for each in announced(grade_all(todo, seed, workers), todo):
-            notes.add(each, book)
-            book.grades.append(each)
+        # Closed at once if it is left early: what still waits must not be started.
+        with closing(grade_all(todo, seed, workers)) as grades:
+            for each in announced(grades, todo):
+                notes.add(each, book)
+                book.grades.append(each)
     except KeyboardInterrupt:
         again = f"What was graded is in {notes.file}; `grade … --resume` goes on."
         console.print(Text(again))
