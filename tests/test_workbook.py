@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from exercises.grader.course import Exercise, exercises
+from exercises.grader.course import MARK, Exercise, exercises
 
 ROOT = Path(__file__).parent.parent
 TOP_LEVEL = {"README.md", "examples", "exercises", "notebooks", "requirements.txt", "tests"}
@@ -276,6 +276,8 @@ def test_every_check_has_a_sentence_and_advice(exercise):
         marks = {ast.unparse(call.func) for call in calls}
         assert marks >= {"pytest.mark.task", "pytest.mark.likely"}, check.name
         assert ast.get_docstring(check), check.name
+    written = exercise.checks.read_text(encoding="utf-8")
+    assert len(MARK.findall(written)) == len(checks), "a mark that the course cannot read"
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)

@@ -17,6 +17,7 @@ ROOT = EXERCISES.parent
 PROGRESS = EXERCISES / ".progress.json"
 
 ROW = re.compile(r"^\|\s*(\d\d)\s*\|\s*\[?`(\w+)`", re.MULTILINE)
+MARK = re.compile(r"^@pytest\.mark\.task\((\d+), points=(\d+)\)$", re.MULTILINE)
 TASK = re.compile(r"^## (\d+)\. (.+)$", re.MULTILINE)
 
 
@@ -90,11 +91,8 @@ class Exercise:
     def points(self) -> dict[int, int]:
         """The points of each task, read from the marks without running anything."""
         points: dict[int, int] = {}
-        for node in ast.walk(ast.parse(self.checks.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.task":
-                number = ast.literal_eval(node.args[0])
-                given = {key.arg: ast.literal_eval(key.value) for key in node.keywords}
-                points[number] = points.get(number, 0) + given["points"]
+        for number, given in MARK.findall(self.checks.read_text(encoding="utf-8")):
+            points[int(number)] = points.get(int(number), 0) + int(given)
         return points
 
     @property
