@@ -1,10 +1,12 @@
 """Runs the notebooks and writes what they show into their files.
 
-    python .ci/refresh_notebooks.py [FILE…]
+    python .ci/refresh_notebooks.py [--pictures] [FILE…]
 
 Without a file: all of them. An output that is equal to the stored one, by the rules of
-`notebooks/.nbval.cfg`, stays as it is, so that a second run changes nothing. A notebook in
-which a cell raises is left alone, unless the cell has the tag `raises-exception`.
+`notebooks/.nbval.cfg`, stays as it is, so that a second run changes nothing. A plot shows
+what was measured, which never comes out the same: it is drawn anew with `--pictures` only.
+A notebook in which a cell raises is left alone, unless the cell has the tag
+`raises-exception`.
 """
 
 import re
@@ -30,14 +32,14 @@ METADATA = {
 TIMEOUT = 60  # seconds a cell may take
 
 
-def refresh(file: Path) -> bool:
+def refresh(file: Path, pictures: bool) -> bool:
     """Run a notebook; true if its file changed."""
     before = file.read_text(encoding="utf-8")
     notebook = nbformat.reads(before, as_version=4)
     stored = {cell.id: cell.get("outputs", []) for cell in notebook.cells}
     execute(notebook, file.parent)
     for cell in notebook.cells:
-        tidy(cell, stored[cell.id])
+        tidy(cell, stored[cell.id], pictures)
     name_cells(notebook, file.stem)
     notebook.metadata = nbformat.from_dict(METADATA)
     after = nbformat.writes(notebook) + "\n"
@@ -65,7 +67,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
         kernel.shutdown_kernel()
 
 
-def tidy(cell: NotebookNode, stored: list[NotebookNode]) -> None:
+def tidy(cell: NotebookNode, stored: list[NotebookNode], pictures: bool) -> None:
     """Keep of a cell what a reader sees, and nothing that differs between two runs."""
     cell.metadata = nbformat.from_dict(
         {key: value for key, value in cell.metadata.items() if key == "tags"}
@@ -76,7 +78,8 @@ def tidy(cell: NotebookNode, stored: list[NotebookNode]) -> None:
         if output.output_type == "error":
             # The frames name folders of this machine, and nbval does not compare them.
             output.traceback = [f"{output.ename}: {output.evalue}"]
-    if sanitized(cell.outputs) == sanitized(stored):
+    drawn = pictures and "image/png" in str(cell.outputs)
+    if not drawn and sanitized(cell.outputs) == sanitized(stored):
         cell.outputs = stored
 
 
@@ -87,7 +90,7 @@ def sanitized(value: Any) -> Any:
             value = re.sub(pattern, replacement, value)
         return value
     if isinstance(value, dict):
-        return {key: sanitized(part) for key, part in value.items()}
+        return {key: sanitized(value[key]) for key in value if key != "image/png"}
     return [sanitized(part) for part in value] if isinstance(value, list) else value
 
 
@@ -105,10 +108,13 @@ def name_cells(notebook: NotebookNode, stem: str) -> None:
 
 def main(files: list[str]) -> int:
     """Refresh the files, say what happened to each, and fail if one of them failed."""
+    pictures = "--pictures" in files
+    named = [Path(file) for file in files if file != "--pictures"]
     failed = 0
-    for file in map(Path, files) if files else sorted(NOTEBOOKS.glob("*.ipynb")):
+    for file in named or sorted(NOTEBOOKS.glob("*.ipynb")):
         try:
-            print(f"{file.name}: {'changed' if refresh(file) else 'as it was'}", flush=True)
+            changed = refresh(file, pictures)
+            print(f"{file.name}: {'changed' if changed else 'as it was'}", flush=True)
         except (CellControlSignal, DeadKernelError) as error:
             failed += 1
             print(f"{file.name}: left as it was, a cell failed\n{error}", file=sys.stderr)
