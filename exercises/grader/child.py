@@ -1,27 +1,33 @@
-"""The process a server lives in: uvicorn's command line, and a watchman beside it.
+"""The process a student's file lives in, with a watchman beside it.
 
-`serving.py` runs it as `python -I child.py FILE LIMITED OPTION…`, where FILE is the app's
-file, LIMITED is 1 for a student's code, and the options are uvicorn's own. The three
-standard streams are the line to the parent:
+`serving.py` and `programs.py` run it as `python -I child.py FILE LIMITED JOB ARGUMENT…`,
+where LIMITED is 1 for a student's code. Of the job `serve` the arguments are uvicorn's
+command line; of the job `run` they are the name of a function, its URL, a seed, and the
+names of the tools that it is given. The three standard streams are the line to the parent:
 
-- in: a line asks for a report; its end means that the parent is gone, however it went,
-  and everything in this process ends too.
-- out: one JSON object a line, `{"port": …}`, `{"blocked": place}` or `{"report": …}`.
-- err: the log, whatever the app prints, and a mark for each report.
+- in: `?` asks for a report, `!` ends the program's oldest sleep; its end means that the
+  parent is gone, however it went, and everything in this process ends too.
+- out: one JSON object a line, such as `{"port": …}`, `{"blocked": place}`, `{"report": …}`
+  or `{"ended": …}`.
+- err: the log, whatever the student's code prints, and a mark for each report.
 
-Only the standard library, psutil and uvicorn are imported here, before the app is.
+Only the standard library, psutil and uvicorn are imported here, before the file is.
 """
 
 import asyncio
 import contextlib
 import ctypes
 import importlib.util
+import inspect
 import json
 import os
+import random
 import socket
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -29,14 +35,13 @@ from types import CodeType, FrameType
 from typing import Any
 
 import psutil
-import uvicorn
-import uvicorn.main
 
 BEAT = 0.05  # seconds between two signs of life of the event loop
 MARK = b"\x1e%d\x1e"
 PATIENCE = 0.25  # seconds without one, after which the loop counts as blocked
 
-HOME = os.environ.get("HOME", "")  # the server's folder, and nobody else's
+HOME = os.environ.get("HOME", "")  # this process's folder, and nobody else's
+LONGEST_ERROR = 300  # characters of what a program raised
 CPU_SECONDS, FILE_BYTES, OPEN_FILES = 60, 16 * 1024 * 1024, 1024
 
 
@@ -45,36 +50,20 @@ class Watchman:
 
     def __init__(self, file: str, requests: int, replies: int, log: int) -> None:
         self.file, self.requests, self.replies, self.log = file, requests, replies, log
-        self.server: uvicorn.Server | None = None
+        self.handlers: Callable[[], int] = lambda: 0
+        self.wake: Callable[[], None] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.beaten = time.monotonic()
 
     def start(self) -> None:
-        """Listen to the parent from now on; watch the loop from the start of uvicorn."""
+        """Listen to the parent from now on."""
         threading.Thread(target=self.listen, daemon=True).start()
-        startup = uvicorn.Server.startup
 
-        async def watched(
-            server: uvicorn.Server, sockets: list[socket.socket] | None = None
-        ) -> None:
-            await startup(server, sockets)
-            self.server, self.loop = server, asyncio.get_running_loop()
-            self.beat()
-            # The log could say anything; this line is ours.
-            self.reply({"port": server.servers[0].sockets[0].getsockname()[1]})
-            threading.Thread(target=self.watch, daemon=True).start()
-
-        uvicorn.Server.startup = watched  # type: ignore[method-assign, assignment]
-        bind = uvicorn.Config.bind_socket
-
-        def bound(config: uvicorn.Config) -> socket.socket:
-            # With workers or a reloader the servers are other processes, and this one
-            # holds their socket.
-            opened = bind(config)
-            self.reply({"port": opened.getsockname()[1]})
-            return opened
-
-        uvicorn.Config.bind_socket = bound  # type: ignore[method-assign, assignment]
+    def guard(self) -> None:
+        """Watch the running event loop from now on."""
+        self.loop = asyncio.get_running_loop()
+        self.beat()
+        threading.Thread(target=self.watch, daemon=True).start()
 
     def beat(self) -> None:
         assert self.loop
@@ -132,18 +121,20 @@ class Watchman:
     def listen(self) -> None:
         number = 0
         try:
-            while os.read(self.requests, 1):
+            while request := os.read(self.requests, 1):
+                if request == b"!":
+                    self.wake()
+                    continue
                 number += 1
                 # Whoever finds this mark in the log has read all that stood before it.
                 with contextlib.suppress(OSError):
                     os.write(self.log, MARK % number)
-                handlers = len(self.server.server_state.tasks) if self.server else 0
                 late = time.monotonic() - self.beaten
                 self.reply(
                     {
                         "report": {
                             "number": number,
-                            "handlers": handlers,
+                            "handlers": self.handlers(),
                             "beating": late < PATIENCE,
                             "waiting": self.waiting(),
                         }
@@ -175,7 +166,7 @@ def strays(home: str) -> list[psutil.Process]:
 
 
 class Finder(MetaPathFinder):
-    """Finds the app's module by its file, whatever name the file has."""
+    """Finds the student's module by its file, whatever name the file has."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -190,7 +181,7 @@ class Finder(MetaPathFinder):
 
 
 def take_streams() -> tuple[int, int, int]:
-    """Keep the line to the parent to ourselves: what the app prints goes to the log."""
+    """Keep the line to the parent to ourselves: what the file prints goes to the log."""
     requests, replies, log = os.dup(0), os.dup(1), os.dup(2)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -199,7 +190,7 @@ def take_streams() -> tuple[int, int, int]:
 
 
 def limit() -> None:
-    """Bound what a student's server may use, where the system can."""
+    """Bound what a student's code may use, where the system can."""
     if sys.platform == "win32":
         return
     if sys.platform == "linux":
@@ -209,7 +200,7 @@ def limit() -> None:
     import resource
     import signal
 
-    # A file that grows too large is then an OSError in the app, not the end of it.
+    # A file that grows too large is then an OSError in the file, not the end of it.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     wanted = {
         resource.RLIMIT_CPU: CPU_SECONDS,
@@ -223,11 +214,119 @@ def limit() -> None:
         resource.setrlimit(what, (most, most))
 
 
+def serve(watchman: Watchman, module: str, options: list[str]) -> None:
+    """Run uvicorn's command line, and say the port as soon as it listens."""
+    # Only here: a program that is a client is not to wait for it.
+    import uvicorn
+    import uvicorn.main
+
+    startup = uvicorn.Server.startup
+
+    async def watched(
+        server: uvicorn.Server, sockets: list[socket.socket] | None = None
+    ) -> None:
+        await startup(server, sockets)
+        watchman.handlers = lambda: len(server.server_state.tasks)
+        # The log could say anything; this line is ours.
+        watchman.reply({"port": server.servers[0].sockets[0].getsockname()[1]})
+        watchman.guard()
+
+    uvicorn.Server.startup = watched  # type: ignore[method-assign, assignment]
+    bind = uvicorn.Config.bind_socket
+
+    def bound(config: uvicorn.Config) -> socket.socket:
+        # With workers or a reloader the servers are other processes, and this one
+        # holds their socket.
+        opened = bind(config)
+        watchman.reply({"port": opened.getsockname()[1]})
+        return opened
+
+    uvicorn.Config.bind_socket = bound  # type: ignore[method-assign, assignment]
+    uvicorn.main.main([f"{module}:app", *options])
+
+
+class Tools:
+    """What a program may be given; each tells the parent what is done with it."""
+
+    def __init__(self, watchman: Watchman, seed: str) -> None:
+        self.watchman = watchman
+        self.source = random.Random(seed)
+        self.sleepers: list[asyncio.Future[None]] = []
+        watchman.wake = self.wake
+
+    def show(self, value: Any) -> None:
+        """Tell the parent anything that JSON can say."""
+        self.watchman.reply({"shown": value})
+
+    def draw(self) -> float:
+        """Draw a number from 0 to 1."""
+        drawn = self.source.random()
+        self.watchman.reply({"drawn": drawn})
+        return drawn
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the parent says that the time is over."""
+        seconds = float(seconds)
+        sleeper = asyncio.get_running_loop().create_future()
+        self.sleepers.append(sleeper)
+        self.watchman.reply({"sleeps": seconds})
+        await sleeper
+
+    def wake(self) -> None:
+        """End the oldest sleep; called from the watchman's thread."""
+        while self.sleepers:
+            sleeper = self.sleepers.pop(0)
+            if not sleeper.done():
+                sleeper.get_loop().call_soon_threadsafe(rouse, sleeper)
+                return
+
+
+def rouse(sleeper: "asyncio.Future[None]") -> None:
+    # It may have been cancelled meanwhile.
+    if not sleeper.done():
+        sleeper.set_result(None)
+
+
+def run(watchman: Watchman, module: str, arguments: list[str]) -> None:
+    """Call a function of the file, and say how it ended."""
+    name, url, seed, *names = arguments
+    tools = Tools(watchman, seed)
+    function = getattr(importlib.import_module(module), name)
+
+    async def main() -> None:
+        watchman.reply({"started": True})
+        watchman.guard()
+        try:
+            result = function(url, *(getattr(tools, tool) for tool in names))
+            if inspect.isawaitable(result):
+                await result
+        except Exception as error:
+            traceback.print_exc()
+            watchman.reply({"ended": ending(error, watchman.file)})
+        else:
+            watchman.reply({"ended": {"error": "", "line": 0}})
+
+    asyncio.run(main())
+
+
+def ending(error: BaseException, file: str) -> dict[str, Any]:
+    """What was raised, and the last line of the file that it came through."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    frames = list(traceback.walk_tb(error.__traceback__))
+    lines = [line for frame, line in frames if frame.f_code.co_filename == file]
+    said = "".join(traceback.format_exception_only(error)).strip()
+    return {"error": said[:LONGEST_ERROR], "line": lines[-1] if lines else 0}
+
+
+JOBS = {"serve": serve, "run": run}
+
 if __name__ == "__main__":
-    file, limited, *options = sys.argv[1:]
+    file, limited, job, *arguments = sys.argv[1:]
     if limited == "1":
         limit()
-    Watchman(file, *take_streams()).start()
+    watchman = Watchman(file, *take_streams())
+    watchman.start()
     finder = Finder(file)
     sys.meta_path.insert(0, finder)
-    uvicorn.main.main([f"{finder.name}:app", *options])
+    JOBS[job](watchman, finder.name, arguments)

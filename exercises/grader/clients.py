@@ -29,6 +29,7 @@ from .timeline import Event, Kind, Timeline, shown
 DEADLINE = 3.0  # seconds to wait for what should come at once
 OPEN_DEADLINE = 10.0  # seconds for an opening handshake, also one of fifty at a time
 SMALL_BUFFER = 4096  # bytes a client that does not read lets pile up on its side
+READING_BUFFER = 1024 * 1024  # bytes, about what a client usually has
 
 Message = str | bytes
 # What a check may ask for: text, bytes, or anything JSON can say.
@@ -288,8 +289,8 @@ class Client:
         Messages like `but` may come before it and do not count.
         """
         plain = isinstance(expected, str | bytes)
-        text = shown(expected) if plain else json.dumps(expected, ensure_ascii=False)  # type: ignore[arg-type]
-        wanted = f"{self.name} ← {text}"
+        text: Any = expected if plain else json.dumps(expected, ensure_ascii=False)
+        wanted = f"{self.name} ← {shown(text)}"
         message, event = await self._next(wanted, within)
         while but is not None and message == but:
             message, event = await self._next(wanted, within)
@@ -393,6 +394,9 @@ class Client:
     def read_again(self) -> None:
         """Read what has piled up, and all that follows."""
         self.note(Kind.NOTE, "reads again")
+        # With the small buffer that it joined with, what has piled up would crawl in.
+        line = self.connection.transport.get_extra_info("socket")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READING_BUFFER)
         self.connection.transport.resume_reading()
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())

@@ -226,8 +226,7 @@ def hint(stem: Stem = None, task: TaskNumber = None) -> None:
     for each in hints[:taken]:
         console.print(f"- {each}")
     if taken == len(hints):
-        console.print("That was the last one. The example beside it may help:", end=" ")
-        console.print(f"examples/{exercise.stem}.py")
+        console.print("That was the last one. Its lesson's example may help once more.")
 
 
 @app.command()

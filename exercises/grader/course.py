@@ -1,8 +1,8 @@
 """What the course consists of, read from its files, and how far a student has come.
 
 Nothing is registered anywhere: a lesson is a row of the README's table, an exercise a
-folder of that name. Its tasks are the headings of its README, its points the marks of its
-checks, its hints the list items of `hints.md`.
+folder of that name, or one to which the row has a link. Its tasks are the headings of its
+README, its points the marks of its checks, its hints the list items of `hints.md`.
 """
 
 import ast
@@ -17,6 +17,7 @@ ROOT = EXERCISES.parent
 PROGRESS = EXERCISES / ".progress.json"
 
 ROW = re.compile(r"^\|\s*(\d\d)\s*\|\s*\[?`(\w+)`", re.MULTILINE)
+LINK = re.compile(r"exercises/(\w+)/README\.md")
 MARK = re.compile(r"^@pytest\.mark\.task\((\d+), points=(\d+)\)$", re.MULTILINE)
 TASK = re.compile(r"^## (\d+)\. (.+)$", re.MULTILINE)
 
@@ -128,10 +129,11 @@ class WrongAnswer:
 
 
 def exercises() -> list[Exercise]:
-    """All exercises, in the order of the README's table."""
-    order = [
-        stem for _, stem in ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    ]
+    """All exercises, in the order of the README's table: of a lesson, its own first."""
+    order: list[str] = []
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        if row := ROW.match(line):
+            order += [row[2], *LINK.findall(line)]
     found = [file.parent.name for file in EXERCISES.glob("*/test_exercise.py")]
     found.sort(key=lambda stem: (order.index(stem) if stem in order else len(order), stem))
     return [Exercise(stem) for stem in found]

@@ -263,6 +263,8 @@ def version() -> str:
     """A short hash of the checks and the grader: equal means that verdicts compare."""
     files = [*EXERCISES.glob("grader/*.py"), *EXERCISES.glob("grader/.pytest.toml")]
     files += EXERCISES.glob("*/test_exercise.py")
+    # The servers that an exercise brings with it.
+    files += EXERCISES.glob("*/servers/**/*.py")
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(EXERCISES).as_posix().encode() + b"\0")

@@ -14,6 +14,7 @@ class Outcome(StrEnum):
     CLOSED_EARLY = "closed early"
     SERVER_CRASHED = "server crashed"
     LOOP_BLOCKED = "event loop blocked"
+    PROGRAM_CRASHED = "program crashed"
     GRADER_FAULT = "fault of the grader"
 
 
@@ -26,6 +27,8 @@ LIKELY = {
     Outcome.SERVER_CRASHED: "an exception left the handler; its last lines stand above",
     Outcome.LOOP_BLOCKED: "this call stops the event loop, and with it every client; "
     "await something that waits without blocking",
+    Outcome.PROGRAM_CRASHED: "the program ended before its function did; its last lines "
+    "stand above",
     Outcome.GRADER_FAULT: "not your code; please report this output",
 }
 
@@ -33,14 +36,26 @@ LIKELY = {
 class Failure(AssertionError):
     """A conversation that went another way than it should.
 
-    `here` is the event of the timeline at which it did.
+    `here` is the event of the timeline at which it did. `line` is the student's line, and
+    `likely` the advice, if they are known better here than elsewhere.
     """
 
     def __init__(
-        self, outcome: Outcome, expected: str, got: str, here: Event | None = None
+        self,
+        outcome: Outcome,
+        expected: str,
+        got: str,
+        here: Event | None = None,
+        *,
+        line: str = "",
+        log: str = "",
+        likely: str = "",
     ) -> None:
         super().__init__(f"{outcome}\n  expected  {expected}\n  got       {got}")
         self.outcome = outcome
         self.expected = expected
         self.got = got
         self.here = here
+        self.line = line
+        self.log = log
+        self.likely = likely

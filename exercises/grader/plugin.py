@@ -14,22 +14,35 @@ mark `server` gives the server more variables, or options of uvicorn:
 
     pytestmark = pytest.mark.server(environment={"INTERVAL": "0.05"})
 
+It can also ask for more servers than one, and for something beside them: of a class whose
+instances have an `environment` for all servers and an `end()`.
+
+    pytestmark = pytest.mark.server(number=2, beside=RedisBeside)
+
+These are the fixtures `servers` and `beside`.
+
+Where the student's file is no server but a program, the fixture `start` runs a function of
+it, and what stands in the fixture `timeline` is shown when the check fails.
+
 Checks of a task are skipped when an earlier task failed. Other tests are left alone.
 """
 
 import asyncio
+import contextlib
 import functools
 import random
 import string
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from .clients import Conversation
 from .outcomes import LIKELY, Failure, Outcome
+from .programs import Program
+from .redis_beside import SetUpIncomplete
 from .results import Result, Status
 from .serving import ServerFailed, ServerProcess
 from .timeline import Timeline
@@ -64,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "task(number, points): a graded check of a task")
     config.addinivalue_line(
         "markers",
-        "server(environment, options): what the server of a check is started with",
+        "server(environment, options, number, beside): what is started for a check",
     )
     config.addinivalue_line("markers", "likely(**outcomes): the likely cause of an outcome")
     if config.option.seed is None:
@@ -178,25 +191,33 @@ def explain(
 ) -> None:
     """Say why a check failed: the outcome, the conversation, the line, the likely cause."""
     fixtures: dict[str, Any] = item.funcargs
-    server: ServerProcess | None = fixtures.get("server")
-    conversation: Conversation | None = fixtures.get("conversation")
-    timeline = conversation.timeline if conversation else Timeline()
+    servers: list[ServerProcess] = fixtures.get("servers", [])
+    timeline = fixtures.get("timeline") or Timeline()
     result.status, here = Status.FAILED, None
     if isinstance(error, Failure):
         outcome, here = error.outcome, error.here
         result.expected, result.got = error.expected, error.got
+        result.line, result.log, result.likely = error.line, error.log, error.likely
     elif isinstance(error, ServerFailed):
         outcome = Outcome.SERVER_CRASHED
         lines = str(error).strip().splitlines()
         result.expected, result.got = "the server starts", lines[0]
         result.log = "\n".join(lines[1:][-6:])
+    elif isinstance(error, SetUpIncomplete):
+        outcome = Outcome.GRADER_FAULT
+        result.status, result.got = Status.FAULT, str(error)
+        result.likely = "not your code: this machine lacks what the check needs"
     else:
         outcome = Outcome.GRADER_FAULT
         result.status = Status.FAULT
         result.got = f"{type(error).__name__}: {error}"
         result.log = traceback
-    if server and isinstance(error, Failure):
-        outcome = with_servers_word(outcome, server, result)
+    for server in servers if isinstance(error, Failure) else []:
+        judged = with_servers_word(outcome, server, result)
+        # The first that has more to say than that it waits has said it all.
+        if judged is not outcome:
+            outcome = judged
+            break
     result.outcome = outcome
     result.timeline = timeline.text(here=here)
     kept = [event for event in timeline.around(here) if event]
@@ -234,15 +255,41 @@ def with_servers_word(outcome: Outcome, server: ServerProcess, result: Result) -
         result.log = "".join(trouble) if trouble != [result.got] else ""
         return Outcome.SERVER_CRASHED
     if outcome is Outcome.SILENCE and report.waiting:
-        result.line = "\n".join(f"{place}    waits here" for place in report.waiting)
+        lines = [f"{place}    waits here" for place in report.waiting]
+        lines = [line for line in lines if line not in result.line]
+        result.line = "\n".join([*result.line.splitlines(), *lines])
     return outcome
+
+
+class Beside(Protocol):
+    """Something that runs beside the servers of a check."""
+
+    environment: Mapping[str, str]
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+
+
+@dataclass
+class Cast:
+    """All that was started for one check."""
+
+    servers: list[ServerProcess]
+    beside: Beside | None
+
+    def end(self) -> None:
+        """End it, whatever state it is in."""
+        for server in self.servers:
+            server.end()
+        if self.beside:
+            self.beside.end()
 
 
 class Bench:
     """Has the servers of the next checks started while one is checked."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.ahead: list[tuple[pytest.Item, ServerProcess]] = []
+        self.ahead: list[tuple[pytest.Item, Cast]] = []
         self.left: list[pytest.Item] = []
         source = random.Random(config.option.seed)
         self.drawn = {name: source.randbytes(24).hex() for name in SECRETS}
@@ -250,19 +297,25 @@ class Bench:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.left = [item for item in session.items if task_of(item)]
 
-    def start(self, item: pytest.Item) -> ServerProcess:
-        """Start the server for a check, as its marks want it."""
+    def start(self, item: pytest.Item) -> Cast:
+        """Start the servers for a check, and what is beside them, as its marks want it."""
         marker = item.get_closest_marker("server")
         wanted = marker.kwargs if marker else {}
-        return ServerProcess(
-            answer_for(item),
-            options=wanted.get("options", ()),
-            environment=self.drawn | wanted.get("environment", {}),
-            limited=True,
-        )
+        beside = wanted["beside"]() if "beside" in wanted else None
+        environment = self.drawn | wanted.get("environment", {})
+        cast = Cast([], beside)
+        for _ in range(wanted.get("number", 1)):
+            server = ServerProcess(
+                answer_for(item),
+                options=wanted.get("options", ()),
+                environment=environment | (beside.environment if beside else {}),
+                limited=True,
+            )
+            cast.servers.append(server)
+        return cast
 
-    def take(self, item: pytest.Item) -> ServerProcess:
-        """Return the server for a check, and start those of the checks that follow."""
+    def take(self, item: pytest.Item) -> Cast:
+        """Return what was started for a check, and start it for the checks that follow."""
         # Checks that were skipped have left servers that nobody needs.
         while self.ahead and self.ahead[0][0] is not item:
             self.ahead.pop(0)[1].end()
@@ -274,8 +327,8 @@ class Bench:
         return self.ahead.pop(0)[1]
 
     def pytest_sessionfinish(self) -> None:
-        for _, server in self.ahead:
-            server.end()
+        for _, cast in self.ahead:
+            cast.end()
 
     @pytest.fixture
     def anyio_backend(self) -> str:
@@ -288,17 +341,60 @@ class Bench:
         return self.drawn
 
     @pytest.fixture
-    def server(self, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-        """The student's server, ready."""
-        with self.take(request.node) as server:
-            yield server
+    def cast(self, request: pytest.FixtureRequest) -> Iterator[Cast]:
+        """All that was started for the check."""
+        cast = self.take(request.node)
+        try:
+            yield cast
+        finally:
+            cast.end()
+
+    @pytest.fixture
+    def servers(self, cast: Cast) -> list[ServerProcess]:
+        """The student's servers, ready; one, if the marks ask for no more."""
+        for server in cast.servers:
+            server.wait_ready()
+        return cast.servers
+
+    @pytest.fixture
+    def server(self, servers: list[ServerProcess]) -> ServerProcess:
+        """The student's server, ready; the first one if there are several."""
+        return servers[0]
+
+    @pytest.fixture
+    def beside(self, cast: Cast) -> Beside:
+        """What the marks want beside the servers."""
+        assert cast.beside, "the mark `server` asks for nothing beside"
+        return cast.beside
 
 
 @pytest.fixture
-async def conversation(server: ServerProcess) -> AsyncIterator[Conversation]:
+def timeline() -> Timeline:
+    """What is shown of a check that fails."""
+    return Timeline()
+
+
+@pytest.fixture
+async def conversation(
+    server: ServerProcess, timeline: Timeline
+) -> AsyncIterator[Conversation]:
     """Clients of the student's server."""
-    async with Conversation(server.url) as conversation:
+    async with Conversation(server.url, timeline) as conversation:
         yield conversation
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Program]]:
+    """Start a function of the student's file as a program; it ends with the check."""
+    seed = f"{request.config.option.seed} {request.node.name}"
+    file = answer_for(request.node)
+    with contextlib.ExitStack() as running:
+
+        def start(function: str, url: str, **options: Any) -> Program:
+            program = Program(file, function, url, seed=seed, limited=True, **options)
+            return running.enter_context(program)
+
+        yield start
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from .child import strays
 from .outcomes import Failure, Outcome
 
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
+STOP_DEADLINE = 20.0  # seconds; a server usually stops within 0.2
 SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
 END_DEADLINE = 2.0  # seconds for what a killed server wrote to be read to its end
 POLL = 0.01  # seconds
@@ -40,6 +41,7 @@ ENDED = 0  # the number of the report that stands for the end of all reports
 LAST_WORDS = 1.0  # seconds for a process that ends to be gone, and its log to be read
 ROUNDS = 100  # times to look for children that a dying server still starts
 LOG_LIMIT = 64 * 1024  # bytes; of a longer log the first and the last half are kept
+LINE_LIMIT = 1024 * 1024  # bytes of one line from a child; a longer one is nonsense
 
 # What the app is served with: the same everywhere, whatever uvicorn's defaults become.
 PINNED = [
@@ -58,6 +60,7 @@ LOOK = 0.25  # seconds between two looks at that
 
 CHILD = Path(__file__).with_name("child.py")
 MARKS, HALF_MARK = re.compile(rb"\x1e(\d+)\x1e"), re.compile(rb"(\x1e\d*)?\Z")
+LONGEST_MARK = 20  # bytes
 # An error in the log: the exception at the end of a traceback, else the line itself.
 TROUBLE = re.compile(
     r"^(?:[A-Za-z_.]*(?:Error|Exception|Disconnect)\w*\b.*|ERROR:.*)", re.M
@@ -73,7 +76,7 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """A line of the app's file."""
+    """A line of the student's file."""
 
     file: Path
     line: int
@@ -92,7 +95,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Report:
-    """What a server says of itself."""
+    """What a child says of itself."""
 
     handlers: int = 0
     beating: bool = False
@@ -100,7 +103,7 @@ class Report:
 
 
 class _Log:
-    """The first and the last part of what a server wrote, `LOG_LIMIT` bytes at most."""
+    """The first and the last part of what a child wrote, `LOG_LIMIT` bytes at most."""
 
     def __init__(self) -> None:
         self.head, self.tail, self.size = b"", b"", 0
@@ -112,7 +115,8 @@ class _Log:
         for found in MARKS.finditer(chunk):
             self.mark = int(found[1])
         chunk = MARKS.sub(b"", chunk)
-        self._half = HALF_MARK.search(chunk)[0]  # type: ignore[index]
+        end = max(0, len(chunk) - LONGEST_MARK)
+        self._half = HALF_MARK.search(chunk, end)[0]  # type: ignore[index]
         chunk = chunk.removesuffix(self._half)
         self.size += len(chunk)
         room = LOG_LIMIT // 2 - len(self.head)
@@ -126,25 +130,23 @@ class _Log:
         return whole.decode(errors="replace").replace("\r\n", "\n")
 
 
-class ServerProcess:
-    """An app's file under uvicorn, in a process, a folder and a session of its own.
+class Child:
+    """A student's file in a process, a folder and a session of its own.
 
-    `with ServerProcess(file) as server:` is ready when it enters and leaves nothing
-    behind. It raises `ServerFailed` with uvicorn's own words if the file does not import.
-    `options` are uvicorn's; `environment` is added to the few variables that are passed
-    on; `limited` bounds what a student's code may use.
+    `job` is what `child.py` does with it; `environment` is added to the few variables that
+    are passed on; `limited` bounds what a student's code may use.
     """
 
     def __init__(
         self,
         file: Path,
-        *,
-        options: Sequence[str] = (),
+        job: Sequence[str],
         environment: Mapping[str, str] | None = None,
+        *,
         limited: bool = False,
     ) -> None:
         self.file = file.resolve()
-        self.port = 0
+        self.ready = False
         self.blocked: list[Place] = []
         self.excess = ""  # what it was ended for
         self._log = _Log()
@@ -155,19 +157,18 @@ class ServerProcess:
         self._folder = tempfile.TemporaryDirectory(
             prefix="server-", ignore_cleanup_errors=True
         )
-        self._process = self._start(options, environment or {}, limited)
+        self._process = self._start(job, environment or {}, limited)
         jobs = [self._read_log, self._read_replies, *([self._watch] if limited else [])]
         self._readers = [threading.Thread(target=job, daemon=True) for job in jobs]
         for reader in self._readers:
             reader.start()
 
     def _start(
-        self, options: Sequence[str], environment: Mapping[str, str], limited: bool
+        self, job: Sequence[str], environment: Mapping[str, str], limited: bool
     ) -> subprocess.Popen[bytes]:
         home = self._folder.name
         passed = {key: os.environ[key] for key in ALLOWED if key in os.environ}
         passed |= {"HOME": home, "USERPROFILE": home, "TMPDIR": home, "TEMP": home}
-        app = [f"--app-dir={self.file.parent}", "--port=0"]
         limits = "1" if limited else "0"
         # -I keeps the caller's folder and PYTHON… variables out, -B leaves no caches.
         command = [sys.executable, "-I", "-B", str(CHILD), str(self.file), limits]
@@ -176,7 +177,7 @@ class ServerProcess:
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         return subprocess.Popen(
-            [*command, *app, *PINNED, *options],
+            [*command, *job],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -194,20 +195,17 @@ class ServerProcess:
     def _read_replies(self) -> None:
         assert self._process.stdout
         with contextlib.suppress(OSError):
-            for line in self._process.stdout:
-                # An app can find this line and write nonsense to it.
+            # An app can find this line and write nonsense to it, without an end.
+            while line := self._process.stdout.readline(LINE_LIMIT):
                 with contextlib.suppress(
-                    ValueError, TypeError, LookupError, AttributeError
+                    ValueError, TypeError, LookupError, AttributeError, RecursionError
                 ):
                     self._take_reply(json.loads(line))
         self._announced.set()
         self._reports.put((ENDED, Report()))
 
     def _take_reply(self, message: dict[str, Any]) -> None:
-        if port := message.get("port"):
-            self.port = int(port)
-            self._announced.set()
-        elif place := message.get("blocked"):
+        if place := message.get("blocked"):
             self.blocked.append(Place(self.file, place["line"]))
         elif said := message.get("report"):
             places = tuple(Place(self.file, p["line"]) for p in said["waiting"])
@@ -215,7 +213,7 @@ class ServerProcess:
             self._reports.put((said["number"], report))
 
     def _watch(self) -> None:
-        """End a student's server that takes too much of the machine."""
+        """End a student's code that takes too much of the machine."""
         with contextlib.suppress(psutil.Error):
             first = psutil.Process(self._process.pid)
             while not self._ended.wait(LOOK):
@@ -230,24 +228,19 @@ class ServerProcess:
                     return
 
     def __enter__(self) -> Self:
-        try:
-            self.wait_ready()
-        except BaseException:
-            self.end()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
 
     def wait_ready(self, deadline: float | None = None) -> None:
-        """Return when the server accepts connections; raise `ServerFailed` if it cannot."""
+        """Return when it has begun what it is for; raise `ServerFailed` if it cannot."""
         deadline = START_DEADLINE if deadline is None else deadline
         # A child that the app left behind may hold the log open after the server's end.
         for _ in range(int(deadline / POLL)):
             if self._announced.wait(POLL) or self._process.poll() is not None:
                 break
-        if not self.port:
+        if not self.ready:
             if self._announced.is_set():  # the log ended: so does the process, at once
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(LAST_WORDS)
@@ -257,18 +250,8 @@ class ServerProcess:
             raise ServerFailed(f"{self.file.name} {why}.\n{self.log}")
 
     @property
-    def url(self) -> str:
-        """Where its WebSockets are: `ws://127.0.0.1:PORT`."""
-        return f"ws://127.0.0.1:{self.port}"
-
-    @property
-    def http_url(self) -> str:
-        """Where its pages are."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
     def log(self) -> str:
-        """What uvicorn logged and the app printed."""
+        """What was logged and printed."""
         return self._log.text()
 
     @property
@@ -278,7 +261,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process that uvicorn's command line runs in."""
+        """The process that runs the file."""
         return self._process.pid
 
     @property
@@ -288,7 +271,7 @@ class ServerProcess:
 
     @property
     def crashed_at(self) -> Place | None:
-        """The app's own line in the last traceback of the log."""
+        """The file's own line in the last traceback of the log."""
         found = None
         for match in LINE.finditer(self.log):
             if Path(match["file"]) == self.file:
@@ -302,7 +285,7 @@ class ServerProcess:
         return [line for line in lines if not line.endswith(SPURIOUS)]
 
     def report(self, deadline: float = 2.0) -> Report:
-        """Ask the server how it is; an empty report if it no longer answers."""
+        """Ask the process how it is; an empty report if it no longer answers."""
         assert self._process.stdin
         end = time.monotonic() + deadline
         try:
@@ -326,6 +309,90 @@ class ServerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(LAST_WORDS)
         return report
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        if sys.platform == "win32":
+            self._process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            self._process.send_signal(signal.SIGINT)
+
+    def wait(self, deadline: float = STOP_DEADLINE) -> int:
+        """Wait until it has ended by itself and return its exit code."""
+        code = self._process.wait(deadline)
+        self._readers[0].join(deadline)
+        return code
+
+    def end(self) -> None:
+        """End the process and everything it started, now."""
+        if self._ended.is_set():
+            return  # By now its number may be another process's.
+        self._ended.set()
+        end_family(self._process.pid)
+        # What it left behind before it ended is found by its home.
+        for process in strays(self._folder.name):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait()
+        # Each stream is closed after its reader has seen the end of it: closed under a
+        # reader, its number could be another file's by the next read.
+        for reader in self._readers:
+            reader.join(END_DEADLINE)
+        if not any(reader.is_alive() for reader in self._readers):
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                assert stream
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._folder.cleanup()
+
+
+class ServerProcess(Child):
+    """An app's file under uvicorn, in a process, a folder and a session of its own.
+
+    `with ServerProcess(file) as server:` is ready when it enters and leaves nothing
+    behind. It raises `ServerFailed` with uvicorn's own words if the file does not import.
+    `options` are uvicorn's; `environment` is added to the few variables that are passed
+    on; `limited` bounds what a student's code may use.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        limited: bool = False,
+    ) -> None:
+        self.port = 0
+        app = [f"--app-dir={file.resolve().parent}", "--port=0"]
+        job = ["serve", *app, *PINNED, *options]
+        super().__init__(file, job, environment, limited=limited)
+
+    def _take_reply(self, message: dict[str, Any]) -> None:
+        if port := message.get("port"):
+            self.port = int(port)
+            self.ready = True
+            self._announced.set()
+        else:
+            super()._take_reply(message)
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where its WebSockets are: `ws://127.0.0.1:PORT`."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        """Where its pages are."""
+        return f"http://127.0.0.1:{self.port}"
 
     async def settled(self, deadline: float = SETTLE_DEADLINE) -> bool:
         """Wait until no handler runs any more, or the deadline is over."""
@@ -351,39 +418,6 @@ class ServerProcess:
         if self.trouble:
             wanted = "the log stays free of errors"
             raise Failure(Outcome.SERVER_CRASHED, wanted, self.trouble[-1])
-
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        if sys.platform == "win32":
-            self._process.send_signal(signal.CTRL_BREAK_EVENT)
-        else:
-            self._process.send_signal(signal.SIGINT)
-
-    def wait(self, deadline: float) -> int:
-        """Wait until it has ended by itself and return its exit code."""
-        code = self._process.wait(deadline)
-        self._readers[0].join(deadline)
-        return code
-
-    def end(self) -> None:
-        """End the process and everything it started, now."""
-        self._ended.set()
-        end_family(self._process.pid)
-        # What it left behind before it ended is found by its home.
-        for process in strays(self._folder.name):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        self._process.wait()
-        # Each stream is closed after its reader has seen the end of it: closed under a
-        # reader, its number could be another file's by the next read.
-        for reader in self._readers:
-            reader.join(END_DEADLINE)
-        if not any(reader.is_alive() for reader in self._readers):
-            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-                assert stream
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self._folder.cleanup()
 
 
 def memory(process: psutil.Process) -> int:
