@@ -1,0 +1,83 @@
+"""Sends what comes and never reads, so that it hears neither a ping nor the end.
+
+fails: test_a_tab_may_talk_and_close
+outcome: silence
+advice: read and written at the same time
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from typing import Annotated
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
+from pydantic import BaseModel, Field
+
+KEPT = 20  # notes of one reader that nobody has heard
+
+app = FastAPI()
+
+
+class NewNote(BaseModel):
+    text: Annotated[str, Field(min_length=1)]
+
+
+class Note(BaseModel):
+    number: int
+    text: str
+
+
+class Shelf:
+    """The newest notes for one reader, and how many were posted and delivered."""
+
+    def __init__(self) -> None:
+        self.notes: deque[Note] = deque(maxlen=KEPT)
+        self.posted = 0
+        self.delivered = 0
+        self.tabs: set[asyncio.Event] = set()
+
+    def put(self, text: str) -> Note:
+        """Keep a note, and wake the tabs: each fetches it when it can."""
+        self.posted += 1
+        note = Note(number=self.posted, text=text)
+        self.notes.append(note)
+        for news in self.tabs:
+            news.set()
+        return note
+
+    def after(self, number: int) -> Note | None:
+        """The next note after this number, if there is one."""
+        return next((note for note in self.notes if note.number > number), None)
+
+
+shelves: defaultdict[str, Shelf] = defaultdict(Shelf)
+
+
+async def deliver(websocket: WebSocket, shelf: Shelf, news: asyncio.Event) -> None:
+    """Send what was not delivered yet, and then whatever is new."""
+    place = shelf.delivered
+    while True:
+        news.clear()
+        while note := shelf.after(place):
+            await websocket.send_text(note.model_dump_json())
+            # Not before: a tab that closes while it is sent would lose it.
+            place = note.number
+            shelf.delivered = max(shelf.delivered, place)
+        await news.wait()
+
+
+@app.post("/readers/{reader}/notes", status_code=status.HTTP_201_CREATED)
+async def post(reader: str, new: NewNote) -> Note:
+    return shelves[reader].put(new.text)
+
+
+@app.websocket("/readers/{reader}")
+async def listen(websocket: WebSocket, reader: str) -> None:
+    await websocket.accept()
+    shelf, news = shelves[reader], asyncio.Event()
+    shelf.tabs.add(news)
+    try:
+        await deliver(websocket, shelf, news)
+    except (WebSocketDisconnect, RuntimeError):
+        pass
+    finally:
+        shelf.tabs.discard(news)

@@ -1,0 +1,85 @@
+"""Lets WebSocketDisconnect leave the handler.
+
+fails: test_the_others_listen_on
+outcome: server crashed
+advice: catch WebSocketDisconnect
+"""
+
+import asyncio
+import itertools
+import os
+import random
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+INTERVAL = float(os.environ.get("INTERVAL", "1.0"))  # seconds
+LENGTH = int(os.environ.get("LENGTH", "8"))  # characters of a tremor
+
+app = FastAPI()
+
+numbers = itertools.count(1)
+
+
+def measure() -> str:
+    """Take a reading, which costs some of the battery."""
+    tremor = random.randbytes(LENGTH // 2).hex()
+    return f"{next(numbers)}: {tremor}"
+
+
+class State:
+    newest = ""
+    changed = asyncio.Event()
+    listeners = 0
+    readings: asyncio.Task[None] | None = None
+
+
+def read() -> None:
+    State.newest = measure()
+    State.changed.set()
+    State.changed = asyncio.Event()
+
+
+async def read_on() -> None:
+    while True:
+        await asyncio.sleep(INTERVAL)
+        read()
+
+
+def join() -> None:
+    State.listeners += 1
+    if State.readings is None:
+        read()
+        State.readings = asyncio.create_task(read_on())
+
+
+def leave() -> None:
+    State.listeners -= 1
+    if State.listeners == 0 and State.readings:
+        State.readings.cancel()
+        State.readings = None
+
+
+async def send_to(websocket: WebSocket) -> None:
+    while True:
+        changed = State.changed
+        await websocket.send_text(State.newest)
+        await changed.wait()
+
+
+async def drain(websocket: WebSocket) -> None:
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+
+
+@app.websocket("/volcano")
+async def volcano(websocket: WebSocket) -> None:
+    await websocket.accept()
+    join()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(send_to(websocket))
+            tasks.create_task(drain(websocket))
+    finally:
+        leave()

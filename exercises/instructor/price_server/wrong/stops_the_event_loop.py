@@ -1,0 +1,89 @@
+"""Takes the readings in a coroutine that sleeps with time.sleep.
+
+fails: test_who_comes_hears_the_newest_at_once
+outcome: event loop blocked
+advice: await asyncio.sleep
+"""
+
+import asyncio
+import itertools
+import os
+import random
+import time
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+INTERVAL = float(os.environ.get("INTERVAL", "1.0"))  # seconds
+LENGTH = int(os.environ.get("LENGTH", "8"))  # characters of a tremor
+
+app = FastAPI()
+
+numbers = itertools.count(1)
+
+
+def measure() -> str:
+    """Take a reading, which costs some of the battery."""
+    tremor = random.randbytes(LENGTH // 2).hex()
+    return f"{next(numbers)}: {tremor}"
+
+
+class State:
+    newest = ""
+    changed = asyncio.Event()
+    listeners = 0
+    readings: asyncio.Task[None] | None = None
+
+
+def read() -> None:
+    State.newest = measure()
+    State.changed.set()
+    State.changed = asyncio.Event()
+
+
+async def read_on() -> None:
+    while True:
+        time.sleep(INTERVAL)  # noqa: ASYNC251
+        read()
+        await asyncio.sleep(0)
+
+
+def join() -> None:
+    State.listeners += 1
+    if State.readings is None:
+        read()
+        State.readings = asyncio.create_task(read_on())
+
+
+def leave() -> None:
+    State.listeners -= 1
+    if State.listeners == 0 and State.readings:
+        State.readings.cancel()
+        State.readings = None
+
+
+async def send_to(websocket: WebSocket) -> None:
+    while True:
+        changed = State.changed
+        await websocket.send_text(State.newest)
+        await changed.wait()
+
+
+async def drain(websocket: WebSocket) -> None:
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+
+
+@app.websocket("/volcano")
+async def volcano(websocket: WebSocket) -> None:
+    await websocket.accept()
+    join()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(send_to(websocket))
+            tasks.create_task(drain(websocket))
+    except* (WebSocketDisconnect, RuntimeError):
+        pass
+    finally:
+        leave()
