@@ -13,7 +13,7 @@ In a second terminal stop the server, start it again, or post an event:
     curl -H "Content-Type: application/json" -d '{"data": 1}' http://127.0.0.1:8000/events
 
 A line that died without a word is found by the pings of `websockets` within 40 seconds.
-Notebook: notebooks/14_resume_server.ipynb. Exercise: exercises/resume_server.
+Notebook: notebooks/14_resume_server.ipynb. Exercise: exercises/reconnecting_client.
 """
 
 import asyncio

@@ -23,3 +23,10 @@ def stop(kernel: RunningKernel) -> None:
     kernel.kc.stop_channels()
     kernel.km.shutdown_kernel()
     del kernel.km
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, the cells of one notebook stay together, in order."""
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

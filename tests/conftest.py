@@ -32,6 +32,20 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite side by side; a part of it, which one looks at, as usual.
+
+    `-n 0` runs all of it in one process.
+    """
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    # A process that runs a share of it must not share that again.
+    if whole and config.option.numprocesses is None and not hasattr(config, "workerinput"):
+        # Much of a test is waiting: for a server to start, for a browser, for a deadline.
+        config.option.numprocesses = (os.cpu_count() or 1) + 1
+        config.option.dist = "loadgroup"
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

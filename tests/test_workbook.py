@@ -230,7 +230,24 @@ def test_a_notebook_ends_as_all_do(notebook):
     assert ends == ["What to remember", "Questions", "Exercise"]
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=by_name)
+def test_a_notebook_names_the_next(notebook):
+    number = int(notebook.stem[:2]) + 1
+    following = [stem for stem, of in LESSONS.items() if int(of) == number]
+    last = "".join(cells(notebook, "markdown")[-1]["source"]).splitlines()[-1]
+
+    for stem in following:
+        assert f"Next: [lesson {number}]({number:02}_{stem}.ipynb)" in last
+
+
 # Exercises
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)
+def test_a_readme_names_what_is_next(exercise):
+    readme = (exercise.folder / "README.md").read_text(encoding="utf-8")
+
+    assert re.match(r"Next: \[.+\]\(.+\), .+\.$", readme.splitlines()[-1])
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=by_name)

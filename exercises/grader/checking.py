@@ -55,6 +55,7 @@ def run_checks(
     answer: Path | None = None,
     task: int | None = None,
     seed: int | None = None,
+    until_failure: bool = False,
     listener: Listener = lambda result: None,
 ) -> list[Result]:
     """Check an answer, `exercise.py` if no other is given; `listener` hears each result.
@@ -79,6 +80,7 @@ def run_checks(
                 for option, value in options.items()
                 if value is not None
             ),
+            *(["--exitfirst"] if until_failure else []),
             str(exercise.checks),
         ],
         plugins=[ear],

@@ -122,6 +122,9 @@ def check(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A file other than exercise.py."),
     ] = None,
+    until_failure: Annotated[
+        bool, typer.Option("--until-failure", help="Stop at the first check that fails.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON.")] = False,
 ) -> None:
     """Check your answer; without a name, the next exercise that is not done."""
@@ -133,7 +136,9 @@ def check(
         if task is not None and task not in exercise.points:
             numbers = ", ".join(map(str, exercise.points))
             raise typer.BadParameter(f"{exercise.stem} has the tasks {numbers}, not {task}")
-        results += check_one(exercise, answer, task, seed, quiet=as_json)
+        results += check_one(
+            exercise, answer, task, seed, until_failure=until_failure, quiet=as_json
+        )
     if as_json:
         print(json.dumps({"seed": seed, "results": [r.data() for r in results]}, indent=1))
     raise typer.Exit(exit_code(results))
@@ -145,6 +150,7 @@ def check_one(
     task: int | None = None,
     seed: int | None = None,
     *,
+    until_failure: bool = False,
     quiet: bool = False,
 ) -> list[Result]:
     """Check one exercise, show each result as it comes, and remember the points."""
@@ -155,6 +161,7 @@ def check_one(
         answer=answer.absolute() if answer else None,
         task=task,
         seed=seed,
+        until_failure=until_failure,
         listener=(lambda result: None) if quiet else show,
     )
     if answer is None:

@@ -53,7 +53,10 @@ def verify_one(job: Job) -> Verdict:
         problem = f"this copy of the workbook has no {job.answer.name}"
         return Verdict(job.exercise.stem, job.answer.name, (problem,))
     try:
-        results = check_apart(job.exercise, job.answer.read_bytes())
+        # Of a wrong answer, nothing counts but the first check that it fails.
+        results = check_apart(
+            job.exercise, job.answer.read_bytes(), until_failure=job.wrong is not None
+        )
     except (subprocess.SubprocessError, ValueError) as error:
         problems = [f"the grader failed: {error}"]
     else:
@@ -74,6 +77,7 @@ def check_apart(
     text: bytes,
     *,
     seed: int | None = None,
+    until_failure: bool = False,
     deadline: float = RUN_DEADLINE,
 ) -> list[Result]:
     """Run `check --json` on an answer, alone in a fresh folder; return the results.
@@ -86,6 +90,7 @@ def check_apart(
         run = subprocess.run(
             [sys.executable, "-m", "exercises", "check", exercise.stem, "--json"]
             + ["--answer", str(answer)]
+            + (["--until-failure"] if until_failure else [])
             + ([] if seed is None else ["--seed", str(seed)]),
             cwd=ROOT,
             capture_output=True,
