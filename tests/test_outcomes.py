@@ -196,6 +196,13 @@ def test_a_file_that_does_not_import_has_crashed_in_its_own_words(grade):
     assert second.status == Status.SKIPPED
 
 
+def test_a_file_that_takes_too_much_memory_is_ended_and_told_so(grade):
+    (first, _) = grade(top="kept = [bytearray(2**20) for _ in range(2000)]")
+
+    assert first.outcome == "server crashed"
+    assert first.got == "exercise.py was ended: it used more than 768 MiB of memory."
+
+
 def test_a_blocked_loop_names_the_line_that_blocks(grade):
     (first,) = grade(echo="time.sleep(60)  # blocks", task=1)
 
@@ -319,6 +326,7 @@ def test_a_file_beside_the_answer_changes_nothing(grade, tmp_path, name):
     assert not mark.exists()
 
 
+SOLUTION = Exercise("echo_server").solution
 STUB = "async def app(scope, receive, send): pass"
 EARLY = """
 from fastapi import FastAPI, WebSocket
@@ -353,6 +361,26 @@ for number in range(1, 9):
 import threading
 for _ in range(20):
     threading.Thread(target=threading.Event().wait).start()
+""",
+    "listens_on_another_port": f"""{STUB}
+import asyncio, threading, uvicorn
+right = lambda: uvicorn.run(parrot, port=0)
+async def parrot(scope, receive, send):
+    await send({{"type": "websocket.accept"}})
+    while True:
+        message = await receive()
+        await send({{"type": "websocket.send", "text": "Polly: " + message["text"]}})
+threading.Thread(target=right, daemon=True).start()
+""",
+    "takes_all_memory": f"""{STUB}
+kept = [bytearray(2**20) for _ in range(2000)]
+""",
+    "looks_for_the_right_answer": f"""{STUB}
+import gc, os, pathlib, sys
+found = [name for name in os.environ if "PYTEST" in name or "SEED" in name]
+found += [module for module in sys.modules if module.startswith(("pytest", "exercises"))]
+if found:
+    exec(pathlib.Path({str(SOLUTION)!r}).read_text())
 """,
     "leaves_children_behind": f"""{STUB}
 import subprocess, sys

@@ -247,6 +247,7 @@ class Child:
             ended = self._process.poll() is not None
             self._readers[0].join(LAST_WORDS if ended else POLL)
             why = "did not start" if ended else f"was not ready after {deadline:g} s"
+            why = f"was ended: it used {self.excess}" if self.excess else why
             raise ServerFailed(f"{self.file.name} {why}.\n{self.log}")
 
     @property
