@@ -79,7 +79,7 @@ Request = Annotated[Stroke | Cursor | Clear, Field(discriminator="type")]
 requests: TypeAdapter[Request] = TypeAdapter(Request)
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send_text(), begun
+Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
 class Member:
@@ -99,7 +99,8 @@ class Member:
         if self.writer:
             self.keep(message)
             return
-        sending = self.websocket.send_text(message)
+        # As send_text() does it, but for a call.
+        sending = self.websocket.send({"type": "websocket.send", "text": message})
         try:
             # Sending rarely has to wait: the operating system takes the message at once.
             # So it is begun without a task, as eager tasks of Python 3.12 are.
