@@ -37,7 +37,7 @@ BOARD_SIZE = 1024 * 1024  # characters of strokes on one board, far less than BA
 BOARDS = 100
 POINTS = 1000  # in one stroke
 MESSAGE_SIZE = 64 * 1024  # characters, enough for so many points
-CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
+CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 
 app = FastAPI()
 
@@ -82,6 +82,7 @@ requests: TypeAdapter[Request] = TypeAdapter(Request)
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A painter at a board, and the messages that still wait to be sent to it."""
 
@@ -238,6 +239,12 @@ def error_message(error: ValueError) -> str:
     return Error(message=text[:200]).model_dump_json()
 
 
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close the connection, without waiting for ever on a client that does not read."""
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
 @app.get("/")
 async def page() -> FileResponse:
     return FileResponse(PAGE)
@@ -264,7 +271,4 @@ async def draw(websocket: WebSocket, board_id: str) -> None:
     finally:
         board.leave(member)
     if member.stay.expired():
-        # Evicted. Even close() waits for ever on a client that does not read.
-        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-            goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-            await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")

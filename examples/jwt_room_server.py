@@ -55,9 +55,8 @@ SECRET_KEY = os.environ.get("SECRET_KEY") or secrets.token_urlsafe(32)
 ALGORITHM = "HS256"  # ours, never the one that a token names
 LIFETIME = 15 * 60  # seconds from the signature of a token to its expiry
 TEXT_LIMIT = 500  # characters of a chat text that others get to see
-ROOM_LIMIT = 200  # connections: each message to a room is sent so many times
 BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client that does not read with the close frame
+CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 USAGE = 'Expected {"type": "chat", "text": "…"} or {"type": "ping"}'
 TOKEN_REFUSED, ROOM_FORBIDDEN = 4001, 4003  # close codes from 4000 on are free to use
 
@@ -118,6 +117,7 @@ parser: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="typ
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A tab of a user, and the messages that still wait to be sent to it."""
 
@@ -238,13 +238,11 @@ def admit(claims: Claims | None, room_id: str) -> Claims:
         raise WebSocketException(TOKEN_REFUSED, "no valid token")
     if room_id.startswith("user_") and room_id != f"user_{claims.sub}":
         raise WebSocketException(ROOM_FORBIDDEN, "the room of somebody else")
-    if len(rooms.get(room_id, ())) >= ROOM_LIMIT:
-        raise WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "the room is full")
     return claims
 
 
-async def dismiss(websocket: WebSocket, code: int, reason: str) -> None:
-    # close() waits for ever on a client that does not read, and fails if its line is cut.
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close the connection, without waiting for ever on a client that does not read."""
     with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
         await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
 
@@ -320,6 +318,6 @@ async def converse(
     finally:
         leave(room_id, member)
     if validity.expired():
-        await dismiss(websocket, TOKEN_REFUSED, "the token has expired")
+        await close(websocket, TOKEN_REFUSED, "the token has expired")
     elif member.stay.expired():
-        await dismiss(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")

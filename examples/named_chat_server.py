@@ -37,6 +37,7 @@ app = FastAPI()
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A tab of somebody, and the messages that still wait to be sent to it."""
 

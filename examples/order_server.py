@@ -43,7 +43,7 @@ PAGE = Path(__file__).with_suffix(".html")
 DATABASE = os.environ.get("ORDERS_DB", "orders.db")
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process that has locked the database
 BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
+CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS orders (
@@ -86,6 +86,7 @@ class OrderUpdate(BaseModel):
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -181,6 +182,12 @@ async def change(
     return next((user_id for (user_id,) in owners), None)
 
 
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close the connection, without waiting for ever on a client that does not read."""
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
 @app.get("/")
 async def page() -> FileResponse:
     return FileResponse(PAGE)
@@ -224,7 +231,4 @@ async def listen(websocket: WebSocket, room_id: str) -> None:
     finally:
         leave(room_id, member)
     if member.stay.expired():
-        # Evicted. Even close() waits for ever on a client that does not read.
-        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-            goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-            await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")

@@ -45,7 +45,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 PAGE = Path(__file__).with_suffix(".html")
 BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
 PACE = 16 * 1024 * 1024  # characters a second that one client may say
-CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
+CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 TIMEOUT = 2.0  # seconds in which Redis must answer
 RETRY = 1.0  # seconds, at most, between two attempts to reach Redis
 START_TIMEOUT = 20.0  # seconds for the embedded Valkey to start
@@ -125,6 +125,7 @@ app = FastAPI(lifespan=lifespan)
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -277,11 +278,10 @@ async def receive_text(websocket: WebSocket) -> str:
     return message["text"]
 
 
-async def dismiss(websocket: WebSocket) -> None:
-    """Close an evicted client: even close() waits for ever on one that does not read."""
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close the connection, without waiting for ever on a client that does not read."""
     with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-        await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 @app.get("/")
@@ -311,4 +311,4 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
         finally:
             room.leave(member)
         if member.stay.expired():
-            await dismiss(websocket)
+            await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")

@@ -78,6 +78,7 @@ class Event(BaseModel):
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A client that listens, and the messages that still wait to be sent to it."""
 

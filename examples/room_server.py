@@ -110,6 +110,7 @@ def understand(text: str | None) -> Said | Error:
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
+# Members send and keep their messages as in chat_server.
 class Member:
     """A tab of a user, and the messages that still wait to be sent to it."""
 

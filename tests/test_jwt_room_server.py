@@ -261,19 +261,6 @@ async def test_the_room_of_a_user_is_for_that_user_alone(conversation):
     await ana.expect({"type": "pong"})
 
 
-async def test_a_room_takes_no_more_than_its_limit(conversation, example):
-    example.ROOM_LIMIT = 2
-    ana, ben = await meet(conversation, "ana", "ben")
-
-    zoe = await conversation.join("zoe", LOBBY + query("zoe"))
-    await zoe.expect_close(1013, "the room is full")
-    await ben.leave()
-    await ana.expect(left("ben"))
-
-    zoe = await conversation.join("zoe", LOBBY + query("zoe"))
-    await zoe.expect(joined("zoe", 2))
-
-
 async def test_a_room_with_a_long_name_is_refused(conversation):
     await conversation.expect_refusal("ana", "/ws/" + "x" * 81 + query(), 403)
 
