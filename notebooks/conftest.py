@@ -4,9 +4,15 @@
 would be relative to wherever pytest was started.
 """
 
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from jupyter_client.manager import KernelManager
+from nbval import kernel
 from nbval.kernel import RunningKernel
 
 
@@ -16,13 +22,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.nbval_current_env = True
     config.option.nbval_cell_timeout = 60  # seconds; a cell takes less than two
     RunningKernel.stop = stop
+    if os.name == "posix":
+        kernel.KernelManager = over_sockets
 
 
-def stop(kernel: RunningKernel) -> None:
+def over_sockets(**options: Any) -> KernelManager:
+    """A kernel that listens on Unix sockets.
+
+    Ports are chosen before a kernel takes them, and meanwhile somebody else may do so.
+    """
+    file = Path(tempfile.gettempdir()) / f"kernel-{uuid4().hex[:8]}.json"
+    return KernelManager(transport="ipc", connection_file=str(file), **options)
+
+
+def stop(running: RunningKernel) -> None:
     """Let a kernel leave by itself: nbval would kill it, and its folders would remain."""
-    kernel.kc.stop_channels()
-    kernel.km.shutdown_kernel()
-    del kernel.km
+    running.kc.stop_channels()
+    running.km.shutdown_kernel()
+    del running.km
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
