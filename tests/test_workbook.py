@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from exercises.grader.course import MARK, Exercise, exercises
+from exercises.grader.serving import load
 
 ROOT = Path(__file__).parent.parent
 TOP_LEVEL = {"README.md", "examples", "exercises", "notebooks", "requirements.txt", "tests"}
@@ -323,6 +324,16 @@ def test_the_first_command_of_the_readme_starts_the_echo_server(tmp_path):
     command = re.search(r"^python3 -m venv .*/(uvicorn .+)$", README, re.MULTILINE)[1]
 
     assert_starts(command, ROOT, tmp_path)
+
+
+def test_the_pictures_of_the_readme_are_those_of_the_notebooks():
+    take_pictures = load(ROOT / ".ci" / "take_pictures.py")
+    shown = set(re.findall(r"\]\(\.github/pictures/(.+)\)", README))
+
+    assert shown == set(take_pictures.SOURCES)
+    for name in shown:
+        taken = (take_pictures.PLACE / name).read_bytes()
+        assert taken == take_pictures.picture(name), "run python .ci/take_pictures.py"
 
 
 def test_ci_runs_the_test_command_of_the_readme():
