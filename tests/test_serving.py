@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from exercises.grader import forking
 from exercises.grader.clients import Conversation
 from exercises.grader.outcomes import Failure, Outcome
 from exercises.grader.serving import (
@@ -51,6 +52,7 @@ SLEEPER = (
 )
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
 
 
 @pytest.fixture
@@ -547,6 +549,172 @@ async def test_ctrl_c_ends_a_server_by_itself(student):
             await ana.expect_close(1012)
             server.wait(PATIENCE)
     assert "Finished server process" in server.log
+
+
+# Forking
+
+
+@pytest.fixture
+def fork_server(monkeypatch):
+    """A fork server of this test's own."""
+    server = forking.ForkServer()
+    monkeypatch.setattr(forking, "fork", server.fork)
+    yield server
+    server.end()
+
+
+FACTS = """
+    import asyncio, gc, os, random, signal, socket, sys, threading
+    streams = [sys.stdin, sys.stdout, sys.stderr]
+    def kind(number):
+        try:
+            return os.readlink(f"/proc/self/fd/{number}").split(":")[0]
+        except OSError:
+            return None
+    facts = {
+        "arguments": sys.argv, "path": sys.path, "flags": list(sys.flags),
+        "prefix": [sys.prefix, sys.executable], "main": sys.modules["__main__"].__file__,
+        "handlers": [str(signal.getsignal(n)) for n in sorted(signal.valid_signals())],
+        "masked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "descriptors": [kind(number) for number in range(20)],
+        "streams": [(s.encoding, s.errors, s.line_buffering, s.fileno()) for s in streams],
+        "seekable": [s.seekable() for s in streams],
+        "session": [os.getsid(0) == os.getpgrp() == os.getpid()],
+        "umask": os.umask(0o22), "threads": threading.active_count(),
+        "native": threading.get_native_id() == os.getpid(),
+        "collects": [gc.isenabled(), gc.get_threshold()],
+        "home": os.getcwd() == os.environ["HOME"], "environment": sorted(os.environ),
+        "seconds": time.process_time() < 30,
+    }
+    home = f"HOME={os.environ['HOME']}" in open("/proc/self/environ").read().split("\\0")
+    drawn = random.random()
+"""
+
+
+@linux
+async def test_a_forked_server_is_like_a_fresh_one(student, fork_server):
+    file = student("await say(json.dumps([facts, home, drawn]))", FACTS)
+
+    seen = []
+    for usable in (True, True, False):
+        fork_server.usable = usable
+        with ServerProcess(file, limited=True) as server:
+            seen.append(await ask(server))
+            assert isinstance(server._process, forking.Forked) == usable
+
+    (first, home, drawn), (second, _, again), (fresh, *_) = seen
+    # Python itself adds this one to a fresh environment.
+    for facts in (first, second, fresh):
+        facts["environment"] = set(facts["environment"]) - {"LC_CTYPE"}
+    assert first == second == fresh
+    assert home
+    assert drawn != again
+
+
+@linux
+async def test_a_server_sees_nothing_of_the_fork_server_and_of_another(
+    student, fork_server
+):
+    with ServerProcess(student(), environment={"TOKEN": "of-ana"}):
+        file = student(
+            "await say(json.dumps([links, shown]))",
+            """
+            links = [os.readlink(f"/proc/self/fd/{n}") for n in range(3, 7)]
+            links += [os.path.exists(f"/proc/self/fd/{n}") for n in range(7, 1024)]
+            shown = open("/proc/self/environ").read() + str(os.environ)
+            """,
+            name="other.py",
+        )
+        with ServerProcess(file) as server:
+            links, shown = await ask(server)
+
+    # Its lines to the grader, and an empty standard input.
+    assert all(link.startswith(("pipe:", "/dev/null")) for link in links[:4])
+    assert not any(links[4:])
+    assert "of-ana" not in shown
+
+
+@linux
+async def test_a_fork_server_that_is_killed_costs_nothing_but_time(student, fork_server):
+    with ServerProcess(student()) as before:
+        fork_server.process.kill()
+        fork_server.process.wait()
+        assert await ask(before, "hello") == "hello"
+        assert before.exit_code is None
+
+        with ServerProcess(student()) as after:
+            assert await ask(after, "hello") == "hello"
+        assert not isinstance(after._process, forking.Forked)
+
+    assert before.exit_code == forking.UNKNOWN
+    assert await is_gone(before.pid)
+
+
+@linux
+async def test_a_server_that_kills_its_session_does_not_reach_the_fork_server(
+    student, fork_server
+):
+    with ServerProcess(student("os.killpg(0, 9)")) as server:
+        async with Conversation(server.url) as conversation:
+            ana = await conversation.join("ana")
+            await ana.send("end")
+            await ana.expect_close(1006)
+        assert server.wait(PATIENCE) == -9
+
+    assert fork_server.process.poll() is None
+    with ServerProcess(student()) as server:
+        assert await ask(server, "hello") == "hello"
+        assert isinstance(server._process, forking.Forked)
+
+
+@linux
+@pytest.mark.parametrize("broken", ["raise SystemExit", "print('12', flush=True)"])
+async def test_without_a_fork_server_all_goes_on(
+    student, fork_server, monkeypatch, tmp_path, broken
+):
+    file = tmp_path / "broken.py"
+    file.write_text(broken, "utf-8")
+    monkeypatch.setattr(forking, "__file__", str(file))
+
+    with ServerProcess(student()) as server:
+        assert await ask(server, "hello") == "hello"
+
+    assert not fork_server.usable
+
+
+@linux
+async def test_the_fork_server_ends_with_the_process_that_started_it(student):
+    code = f"""
+        from pathlib import Path
+        from exercises.grader import forking
+        from exercises.grader.serving import ServerProcess
+        with ServerProcess(Path({str(student())!r})):
+            print(forking.server.process.pid, flush=True)
+            input()
+    """
+    for end in ("kill", "terminate", "communicate"):
+        with python(textwrap.dedent(code)) as parent:
+            pid = int(parent.stdout.readline())
+            getattr(parent, end)()
+
+        assert await is_gone(pid)
+
+
+@linux
+async def test_a_copy_in_a_session_of_its_own_is_found_by_its_home(student, tmp_path):
+    note = tmp_path / "copy"
+    top = f"""
+        if copy := os.fork():
+            open({str(note)!r}, "w").write(str(copy))
+            os._exit(3)
+        os.setsid()
+        time.sleep(600)
+    """
+
+    with pytest.raises(ServerFailed), ServerProcess(student(top=top)):
+        pass
+
+    assert await is_gone(int(note.read_text()))
 
 
 # In the caller's own event loop

@@ -1,9 +1,10 @@
 """The process a student's file lives in, with a watchman beside it.
 
-`serving.py` and `programs.py` run it as `python -I child.py FILE LIMITED JOB ARGUMENT…`,
-where LIMITED is 1 for a student's code. Of the job `serve` the arguments are uvicorn's
-command line; of the job `run` they are the name of a function, its URL, a seed, and the
-names of the tools that it is given. The three standard streams are the line to the parent:
+`serving.py` and `programs.py` run it as `python -I child.py FILE LIMITED JOB ARGUMENT…`, or
+have `forking.py` make a process like that. LIMITED is 1 for a student's code. Of the job
+`serve` the arguments are uvicorn's command line; of the job `run` they are the name of a
+function, its URL, a seed, and the names of the tools that it is given. The three standard
+streams are the line to the parent:
 
 - in: `?` asks for a report, `!` ends the program's oldest sleep; its end means that the
   parent is gone, however it went, and everything in this process ends too.

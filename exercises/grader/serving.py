@@ -29,6 +29,7 @@ from typing import Any, Self
 import psutil
 import uvicorn
 
+from . import forking
 from .child import strays
 from .outcomes import Failure, Outcome
 
@@ -165,24 +166,26 @@ class Child:
 
     def _start(
         self, job: Sequence[str], environment: Mapping[str, str], limited: bool
-    ) -> subprocess.Popen[bytes]:
+    ) -> subprocess.Popen[bytes] | forking.Forked:
         home = self._folder.name
         passed = {key: os.environ[key] for key in ALLOWED if key in os.environ}
         passed |= {"HOME": home, "USERPROFILE": home, "TMPDIR": home, "TEMP": home}
-        limits = "1" if limited else "0"
-        # -I keeps the caller's folder and PYTHON… variables out, -B leaves no caches.
-        command = [sys.executable, "-I", "-B", str(CHILD), str(self.file), limits]
+        passed |= environment
+        arguments = [str(self.file), "1" if limited else "0", *job]
+        if forked := forking.fork(arguments, home, passed):
+            return forked
         # A session of its own: Ctrl-C in the terminal or a notebook is not for it.
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         return subprocess.Popen(
-            [*command, *job],
+            # -I keeps the caller's folder and PYTHON… variables out, -B leaves no caches.
+            [sys.executable, "-I", "-B", str(CHILD), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=home,
-            env=passed | dict(environment),
+            env=passed,
             **apart,
         )
 

@@ -1,0 +1,274 @@
+"""Starts children as forks of one process that has imported what they need.
+
+A fresh `child.py` spends nearly all of its time on imports. `fork` starts this file once,
+as `python -I -B forking.py`, and asks it for a fork that becomes what `child.py` is. It
+returns `None` where that cannot be: then `subprocess.Popen` does the same, more slowly.
+
+Only on Linux. On macOS a forked process may crash in the system's own libraries, as in the
+one that a client asks for proxies (python/cpython#77906, #105912).
+
+The fork server imports no student's code. It has one thread: of more, a fork would keep
+one, and the locks of all. It ends when its starter does, whose end of the line is then
+closed, and is in a session of its own, as each child is in another.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import multiprocessing.process
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import psutil
+
+DEADLINE = 20.0  # seconds for a fork; the first waits for the imports, usually 0.4
+PAUSE = 0.002  # seconds between two looks at whether a child has ended
+UNKNOWN = 255  # the exit code of a child whose fork server ended before it
+LONGEST = 2 * 1024 * 1024  # bytes of a request; the system does not send as much
+ROOM = 4096  # bytes for the path of a child's home
+
+CHILD = Path(__file__).with_name("child.py")
+# What uvicorn, FastAPI and a client of websockets import sooner or later.
+PRELOADED = [
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "fastapi",
+    "fastapi.responses",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.main",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "websockets.asyncio.client",
+]
+
+
+class Forked:
+    """A child of the fork server: as much of `subprocess.Popen` as `serving.py` uses."""
+
+    def __init__(self, pid: int, streams: Sequence[int]) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        stdin, stdout, stderr, self._ending = streams
+        self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
+        self.stderr = os.fdopen(stderr, "rb")
+        # Any thread may be reading it at any time, so it stays open as long as this.
+        weakref.finalize(self, os.close, self._ending)
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return the exit code, `None` while it runs."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self.returncode is None:
+                if code := os.read(self._ending, 16):
+                    self.returncode = int(code)
+                elif not runs(self.pid):
+                    self.returncode = UNKNOWN
+        return self.returncode
+
+    def wait(self, timeout: float = float("inf")) -> int:
+        """Wait for its end; return the exit code."""
+        end = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(str(CHILD), timeout)
+            time.sleep(PAUSE)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process that somebody else has to bury has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class ForkServer:
+    """The line to this process's fork server; once that fails, there is none any more."""
+
+    def __init__(self) -> None:
+        self.usable = sys.platform == "linux"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def fork(
+        self, arguments: Sequence[str], home: str, environment: Mapping[str, str]
+    ) -> Forked | None:
+        """Start `child.py` in a session of its own, or return `None`."""
+        if sys.platform != "linux":
+            return None
+        request = {"arguments": arguments, "home": home, "environment": dict(environment)}
+        with self._lock:
+            if not self.usable:
+                return None
+            pipes = [os.pipe() for _ in range(4)]  # in, out, err, and the exit code
+            pipes[0] = pipes[0][::-1]
+            # Whoever is interrupted from here on must not leave an answer to the next.
+            self.usable = False
+            try:
+                line = self._line or self._start(environment)
+                theirs = [end for _, end in pipes]
+                socket.send_fds(line, [json.dumps(request).encode()], theirs)
+                pid = int(line.recv(16))
+                self.usable = True
+            except (OSError, ValueError):
+                return None
+            finally:
+                for our, their in pipes:
+                    os.close(their)
+                    if not self.usable:
+                        os.close(our)
+                if not self.usable:
+                    self.end()
+            os.set_blocking(pipes[3][0], False)
+            return Forked(pid, [our for our, _ in pipes])
+
+    def _start(self, environment: Mapping[str, str]) -> socket.socket:
+        # Python looks at these when it starts; the rest is different in each child.
+        kept = {key: environment[key] for key in ("LANG", "LC_ALL") if key in environment}
+        # One message is one request, however long.
+        self._line, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._line.settimeout(DEADLINE)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-B", __file__],
+                stdin=theirs.fileno(),
+                # Nobody reads it. Python sets its streams up for pipes, as in a child.
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={"HOME": "/" * ROOM} | kept,  # HOME first: see `show_home`
+                start_new_session=True,
+            )
+        atexit.register(self.end)
+        return self._line
+
+    def end(self) -> None:
+        """End it; its children go on, for each has lines of its own to this process."""
+        self.usable = False
+        atexit.unregister(self.end)
+        if self._line:
+            self._line.close()
+        if self.process:
+            with self.process as process:
+                process.kill()
+
+
+server = ForkServer()
+fork = server.fork
+
+
+def main() -> None:
+    """Be the fork server, and in a fork of it the child."""
+    gc.disable()  # Imports leave little to collect, and looking for it is a fifth of them.
+    code = compile(CHILD.read_bytes(), str(CHILD), "exec")
+    exec(code, {"__name__": "child"})  # its imports
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):  # If it matters, the child will say so.
+            importlib.import_module(name)
+    fields = Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()
+    # What is here now is not looked at again, so its memory stays shared with the forks.
+    gc.freeze()
+    gc.enable()
+    become(code, int(fields[47]), *until_forked())
+
+
+def until_forked() -> tuple[dict[str, Any], list[int]]:
+    """Answer requests, and tell of ends; in each child, return what it was asked for."""
+    if sys.platform != "linux":
+        raise OSError
+    # An old system has no such thing; then there is to be no child either.
+    os.close(os.pidfd_open(os.getpid()))
+    line = socket.socket(fileno=0)
+    children: dict[int, tuple[int, int]] = {}
+    # No descriptor belongs to an object but the line: in a child, which closes them all, an
+    # object that goes later would close what has the same number then.
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    while True:
+        for ready, _ in poll.poll():
+            if ready in children:
+                pid, ending = children.pop(ready)
+                exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with contextlib.suppress(OSError):
+                    os.write(ending, str(exit_code).encode())
+                poll.unregister(ready)
+                os.close(ready)
+                os.close(ending)
+                continue
+            request, streams, _, _ = socket.recv_fds(line, LONGEST, 4)
+            if not request:
+                os._exit(0)  # The starter has gone.
+            if not (pid := os.fork()):
+                # A child that its starter does not hear of is not to begin.
+                line.send(str(os.getpid()).encode())
+                line.detach()
+                return json.loads(request), streams
+            *standard, ending = streams
+            for stream in standard:
+                os.close(stream)
+            watched = os.pidfd_open(pid)
+            children[watched] = pid, ending
+            poll.register(watched, select.POLLIN)
+
+
+def become(
+    code: CodeType, address: int, request: dict[str, Any], streams: list[int]
+) -> None:
+    """Make this fork what a fresh `python -I -B child.py …` is, and run that.
+
+    Python itself has seeded `random` anew. No signal handler was ever set, no event loop
+    made.
+    """
+    if sys.platform != "linux":
+        raise OSError
+    os.setsid()
+    for number in range(3):
+        os.dup2(streams[number], number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    home = request["home"]
+    os.chdir(home)
+    # Where uvicorn's workers would start.
+    vars(multiprocessing.process)["ORIGINAL_DIR"] = home
+    show_home(address, home)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = [str(CHILD), *request["arguments"]]
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    module.__file__ = str(CHILD)
+    exec(code, vars(module))
+
+
+def show_home(address: int, home: str) -> None:
+    """Let others see this process's home, by which `strays` finds it and its forks.
+
+    They see the environment that a program was started with, which is where it was put
+    in its memory then; here that is the fork server's, with much room after HOME.
+    """
+    shown = b"HOME=" + os.fsencode(home)
+    assert ctypes.string_at(address, 5) == b"HOME=" and len(shown) < ROOM
+    ctypes.memmove(address, shown.ljust(ROOM + 5, b"\0"), ROOM + 5)
+
+
+if __name__ == "__main__":
+    main()
