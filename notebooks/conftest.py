@@ -42,6 +42,7 @@ def stop(running: RunningKernel) -> None:
     del running.km
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, the cells of one notebook stay together, in order."""
     for item in items:

@@ -74,7 +74,7 @@ READ = [
 """,
     ),
     (
-        {"bye": 'await websocket.send_text("see you")'},
+        {"bye": 'await websocket.send_text("see you"); return await websocket.receive()'},
         """\
 ✗ task 1 · every text comes back                                 0 of 2 points
   outcome    unexpected message

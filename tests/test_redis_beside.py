@@ -32,7 +32,7 @@ async def test_one(servers, beside, timeline):
         async with Conversation(server.url, timeline) as conversation:
             client = await conversation.join("ana")
             await client.expect(beside.url)
-    await client.expect("word")
+            await client.expect("word")
 """
 ANSWER = """
 import os

@@ -10,7 +10,7 @@ from .course import EXERCISES, ROOT, exercises
 
 # Below the top, only these are released, and of them not what the machine or the teacher
 # left there.
-FOLDERS = ["examples", "notebooks", "exercises"]
+FOLDERS = ["examples", "notebooks", "exercises", ".github/pictures"]
 LEFT_OUT = re.compile(
     r"(^|/)(__pycache__|\.ipynb_checkpoints|\.\w+_cache|\.hypothesis|\.venv|\.DS_Store)(/|$)"
     r"|^exercises/instructor/|(^|/)\.progress\.\w+$|\.backup\.py$"
