@@ -40,11 +40,3 @@ def stop(running: RunningKernel) -> None:
     running.kc.stop_channels()
     running.km.shutdown_kernel()
     del running.km
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, the cells of one notebook stay together, in order."""
-    for item in items:
-        if item.path.suffix == ".ipynb":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
