@@ -502,6 +502,28 @@ async def test_an_orphan_of_a_server_ends_with_it(student):
     assert await is_gone(orphan)
 
 
+@posix
+async def test_what_an_orphan_started_ends_too_though_it_shows_no_home(student):
+    # As an embedded Valkey: its keeper is nobody's child, and itself it hides where it is.
+    keeper = f"""
+import os, subprocess, sys
+if not os.fork():
+    os.setsid()
+    started = subprocess.Popen({SLEEPER}, env={{}})
+    print(started.pid, flush=True)
+    os.close(1)
+    started.wait()
+"""
+    file = student(
+        f"await say(subprocess.check_output([sys.executable, '-c', {keeper!r}]).decode())"
+    )
+
+    with ServerProcess(file) as server:
+        hidden = await ask(server)
+
+    assert await is_gone(hidden)
+
+
 async def test_a_child_ends_also_when_its_server_has_ended_before(student, tmp_path):
     note = tmp_path / "child"
     top = f"""

@@ -333,10 +333,11 @@ class Child:
             return  # By now its number may be another process's.
         self._ended.set()
         end_family(self._process.pid)
-        # What it left behind before it ended is found by its home.
+        # What it left behind before it ended is found by its home, and what that started
+        # by its parent: a program may write over its environment, as Valkey does.
         for process in strays(self._folder.name):
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                end_family(process.pid)
         self._process.wait()
         # Each stream is closed after its reader has seen the end of it: closed under a
         # reader, its number could be another file's by the next read.
