@@ -47,23 +47,6 @@ class Member:
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
 
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
-
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
         if self.behind <= BACKLOG:
@@ -92,14 +75,29 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 # Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
 Room = set[Member]
 chat_room, additional_room = Room(), Room()
-
-
-def broadcast(room: Room, message: str) -> None:
-    for member in room:
-        member.send(message)
 
 
 def leave(room: Room, member: Member) -> None:

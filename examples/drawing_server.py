@@ -82,7 +82,7 @@ requests: TypeAdapter[Request] = TypeAdapter(Request)
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
-# Members send and keep their messages as in chat_server.
+# Member, rest() and broadcast() are those of chat_server.
 class Member:
     """A painter at a board, and the messages that still wait to be sent to it."""
 
@@ -94,23 +94,6 @@ class Member:
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
-
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
 
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
@@ -125,7 +108,7 @@ class Member:
         if self.writer:
             self.cursors[painter] = cursor
         else:
-            self.send(cursor)
+            broadcast({self}, cursor)
 
     async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
         """Send what has been begun, and then what has been kept."""
@@ -150,6 +133,26 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 class Board:
     """Strokes, and the painters who see them."""
 
@@ -163,7 +166,8 @@ class Board:
 
     def join(self, member: Member) -> None:
         self.members.add(member)
-        member.send('{"type": "board", "strokes": [' + ",".join(self.strokes) + "]}")
+        board = '{"type": "board", "strokes": [' + ",".join(self.strokes) + "]}"
+        broadcast({member}, board)
 
     def leave(self, member: Member) -> None:
         self.members.discard(member)
@@ -171,10 +175,6 @@ class Board:
             other.cursors.pop(member, None)
         if member.writer:
             member.writer.cancel()
-
-    def broadcast(self, message: str) -> None:
-        for member in self.members:
-            member.send(message)
 
     def take(self, member: Member, request: Request) -> None:
         """Do what a painter asks for; raise ValueError if the board is full."""
@@ -184,7 +184,7 @@ class Board:
             case Clear():
                 self.strokes.clear()
                 self.size = 0
-                self.broadcast(request.model_dump_json())
+                broadcast(self.members, request.model_dump_json())
             case Cursor():
                 for other in self.members - {member}:
                     other.point(member, request.model_dump_json())
@@ -198,7 +198,7 @@ class Board:
         self.last_id = numbered.id
         self.strokes.append(message)
         self.size += len(message)
-        self.broadcast(message)
+        broadcast(self.members, message)
 
 
 boards: dict[str, Board] = {}  # in the order in which they were last joined
@@ -263,7 +263,7 @@ async def draw(websocket: WebSocket, board_id: str) -> None:
                     text = await receive_text(websocket)
                     board.take(member, requests.validate_json(text))
                 except ValueError as error:
-                    member.send(error_message(error))
+                    broadcast({member}, error_message(error))
                 # A flood of messages is read without a pause; the writers need one.
                 await asyncio.sleep(0)
     except (WebSocketDisconnect, TimeoutError):

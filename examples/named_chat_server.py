@@ -37,7 +37,7 @@ app = FastAPI()
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
-# Members send and keep their messages as in chat_server.
+# Member, rest() and broadcast() are those of chat_server.
 class Member:
     """A tab of somebody, and the messages that still wait to be sent to it."""
 
@@ -49,23 +49,6 @@ class Member:
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
-
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
 
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
@@ -95,6 +78,26 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 # Nothing below waits while it looks at the members, so nobody comes or goes meanwhile.
 members: set[Member] = set()
 
@@ -103,22 +106,17 @@ def is_here(name: str) -> bool:
     return any(member.name == name for member in members)
 
 
-def broadcast(message: str) -> None:
-    for member in members:
-        member.send(message)
-
-
 def join(member: Member) -> None:
     first = not is_here(member.name)
     members.add(member)
     if first:
-        broadcast(f"Client #{member.name} joined the chat")
+        broadcast(members, f"Client #{member.name} joined the chat")
 
 
 def say(sender: Member, text: str) -> None:
-    for member in members:
-        who = "You" if member.name == sender.name else f"Client #{sender.name}"
-        member.send(f"{who}: {text}")
+    tabs = {member for member in members if member.name == sender.name}
+    broadcast(tabs, f"You: {text}")
+    broadcast(members - tabs, f"Client #{sender.name}: {text}")
 
 
 def leave(member: Member) -> None:
@@ -126,7 +124,7 @@ def leave(member: Member) -> None:
     if member.writer:
         member.writer.cancel()
     if not is_here(member.name):
-        broadcast(f"Client #{member.name} left the chat")
+        broadcast(members, f"Client #{member.name} left the chat")
 
 
 async def receive_text(websocket: WebSocket) -> str:

@@ -20,7 +20,7 @@ with 1013. Notebook: notebooks/12_order_server.ipynb. Exercise: exercises/order_
 import asyncio
 import os
 import types
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -86,7 +86,7 @@ class OrderUpdate(BaseModel):
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
-# Members send and keep their messages as in chat_server.
+# Member, rest() and broadcast() are those of chat_server.
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -97,23 +97,6 @@ class Member:
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
-
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
 
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
@@ -143,15 +126,29 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 # Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
-rooms: defaultdict[str, set[Member]] = defaultdict(set)
+rooms: dict[str, set[Member]] = {}  # those that are not empty
 changing = asyncio.Lock()
-
-
-def broadcast(room_id: str, message: str) -> None:
-    # get(), because asking a defaultdict for an empty room would make one.
-    for member in rooms.get(room_id, ()):
-        member.send(message)
 
 
 def leave(room_id: str, member: Member) -> None:
@@ -211,7 +208,8 @@ async def change_status(request: Request, order_id: int, new: NewStatus) -> Orde
             raise HTTPException(status.HTTP_404_NOT_FOUND, "no such order")
         # Only now: told before the commit, clients may hear of what never happened.
         update = OrderUpdate(order_id=order_id, status=new.status)
-        broadcast(f"user_{user_id}", update.model_dump_json())
+        listeners = rooms.get(f"user_{user_id}", set())
+        broadcast(listeners, update.model_dump_json())
     return OrderStatus(order_id=order_id, status=new.status)
 
 
@@ -219,7 +217,7 @@ async def change_status(request: Request, order_id: int, new: NewStatus) -> Orde
 async def listen(websocket: WebSocket, room_id: str) -> None:
     await websocket.accept()
     member = Member(websocket)
-    rooms[room_id].add(member)
+    rooms.setdefault(room_id, set()).add(member)
     try:
         async with member.stay:
             # Nothing that a client says matters here, except that it leaves: only a

@@ -125,7 +125,7 @@ app = FastAPI(lifespan=lifespan)
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
-# Members send and keep their messages as in chat_server.
+# Member, rest() and broadcast() are those of chat_server.
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -136,23 +136,6 @@ class Member:
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
-
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
 
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
@@ -182,6 +165,26 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 class Room:
     """The members that this worker has in a room, and its subscription for them all."""
 
@@ -198,11 +201,6 @@ class Room:
         if member.writer:
             member.writer.cancel()
 
-    def broadcast(self, message: str) -> None:
-        """Send to the members that this worker has."""
-        for member in self.members:
-            member.send(message)
-
     async def publish(self, member: Member, message: str) -> None:
         """Send to everybody through Redis; tell the sender if that failed."""
         # Without the subscription, all but the sender's worker would hear it.
@@ -211,7 +209,7 @@ class Room:
                 async with asyncio.timeout(TIMEOUT):
                     await redis.publish(self.channel, message)
                 return
-        member.send(LOST)
+        broadcast({member}, LOST)
 
     async def listen(self) -> None:
         """Stay subscribed, whatever happens to Redis, until nobody is here any more."""
@@ -222,7 +220,7 @@ class Room:
             except (RedisError, TimeoutError) as error:
                 if self.subscribed or not self.known.is_set():
                     log.warning("Redis is away: %r", error)
-                    self.broadcast(AWAY)
+                    broadcast(self.members, AWAY)
             self.subscribed = False
             self.known.set()
             # At random, so that all rooms of all workers do not come at once.
@@ -235,7 +233,7 @@ class Room:
             await pubsub.get_message(timeout=None)  # Redis confirms it
         self.subscribed = True
         self.known.set()
-        self.broadcast(BACK)  # on the first time, to nobody
+        broadcast(self.members, BACK)  # on the first time, to nobody
         silent = False
         while True:
             message = await pubsub.get_message(timeout=TIMEOUT)
@@ -245,7 +243,7 @@ class Room:
             if message is None:
                 await pubsub.ping()
             elif message["type"] == "message":
-                self.broadcast(message["data"].decode(errors="replace"))
+                broadcast(self.members, message["data"].decode(errors="replace"))
 
 
 rooms: dict[str, Room] = {}
@@ -298,7 +296,7 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
         room.members.add(member)
         try:
             if not room.subscribed:
-                member.send(AWAY)
+                broadcast({member}, AWAY)
             async with member.stay:
                 while True:
                     text = await receive_text(websocket)

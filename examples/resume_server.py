@@ -78,7 +78,7 @@ class Event(BaseModel):
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
-# Members send and keep their messages as in chat_server.
+# Member, rest() and broadcast() are those of chat_server.
 class Member:
     """A client that listens, and the messages that still wait to be sent to it."""
 
@@ -90,23 +90,6 @@ class Member:
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
-
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
 
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
@@ -136,6 +119,26 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 class Stream:
     """Numbered events: the latest are kept, and every member hears each new one."""
 
@@ -151,10 +154,11 @@ class Stream:
         recovered = ours and last_id >= forgotten
         # Nothing in here waits, so no event can come between the replay and the live
         # ones, and be lost or sent twice.
-        member.send(Hello(epoch=EPOCH, recovered=recovered).model_dump_json())
+        hello = Hello(epoch=EPOCH, recovered=recovered)
+        broadcast({member}, hello.model_dump_json())
         for event_id, message in self.kept:
             if event_id > last_id or not ours:
-                member.send(message)
+                broadcast({member}, message)
         # What it missed while it was away is no sign of a slow reader.
         member.allowed = member.behind + BACKLOG
         self.members.add(member)
@@ -170,8 +174,7 @@ class Stream:
         event = Event(id=self.last_id, data=data)
         message = event.model_dump_json()
         self.kept.append((event.id, message))
-        for member in self.members:
-            member.send(message)
+        broadcast(self.members, message)
         return event
 
 

@@ -110,7 +110,7 @@ def understand(text: str | None) -> Said | Error:
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 
-# Members send and keep their messages as in chat_server.
+# Member, rest() and broadcast() are those of chat_server.
 class Member:
     """A tab of a user, and the messages that still wait to be sent to it."""
 
@@ -122,23 +122,6 @@ class Member:
         self.writer: asyncio.Task[None] | None = None
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
-
-    def send(self, message: str) -> None:
-        """Send a message; while the one before is on its way, leave it to the writer."""
-        if self.writer:
-            self.keep(message)
-            return
-        # As send_text() does it, but for a call.
-        sending = self.websocket.send({"type": "websocket.send", "text": message})
-        try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            return  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            return  # The client has gone. Its endpoint learns of that from receive().
-        self.writer = asyncio.create_task(self.write(sending, future))
 
     def keep(self, message: str) -> None:
         """Keep a message for the writer, or evict a member who is too far behind."""
@@ -168,6 +151,26 @@ def rest(
     yield from begun
 
 
+def broadcast(members: set[Member], message: str) -> None:
+    """Send a message to members, and wait for none of them."""
+    event = {"type": "websocket.send", "text": message}  # what send_text() would send
+    for member in members:
+        if member.writer:
+            member.keep(message)
+            continue
+        sending = member.websocket.send(event)
+        try:
+            # Sending rarely has to wait: the operating system takes the message at once.
+            # So it is begun without a task, as eager tasks of Python 3.12 are.
+            future = sending.send(None)
+        except StopIteration:
+            pass  # The message is sent.
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # The client has gone. Its endpoint learns of that from receive().
+        else:
+            member.writer = asyncio.create_task(member.write(sending, future))
+
+
 # The rooms that are not empty, each the tabs that are open in it. Nothing below waits while
 # it looks at a room, so nobody comes or goes meanwhile.
 Room = set[Member]
@@ -179,9 +182,7 @@ def tabs(room: Room, user: str) -> set[Member]:
 
 
 def tell(members: set[Member], event: BaseModel) -> None:
-    message = event.model_dump_json(by_alias=True)
-    for member in members:
-        member.send(message)
+    broadcast(members, event.model_dump_json(by_alias=True))
 
 
 def join(room_id: str, member: Member) -> Room:

@@ -296,7 +296,7 @@ async def test_a_client_that_stops_reading_is_evicted_and_delays_nobody(
 
     # An update is too short to fill the buffers in a test's time; this is the same way.
     for _ in range(ENOUGH):
-        example.broadcast("user_1", LARGE)
+        example.broadcast(example.rooms["user_1"], LARGE)
         await ana.expect(LARGE)
         if len(example.rooms["user_1"]) == 1:
             break
@@ -319,7 +319,7 @@ async def test_an_evicted_client_that_still_reads_gets_1013(conversation, exampl
     zoe = await conversation.join("zoe", PATH, reads=False)
 
     while len(example.rooms["user_1"]) == 2:
-        example.broadcast("user_1", LARGE)
+        example.broadcast(example.rooms["user_1"], LARGE)
         await ana.expect(LARGE)
     zoe.read_again()
 
@@ -337,7 +337,7 @@ async def test_an_evicted_client_that_vanishes_leaves_the_log_quiet(
     zoe = await conversation.join("zoe", PATH, reads=False)
 
     while len(example.rooms["user_1"]) == 2:
-        example.broadcast("user_1", LARGE)
+        example.broadcast(example.rooms["user_1"], LARGE)
         await ana.expect(LARGE)
     zoe.vanish()
 
@@ -352,7 +352,7 @@ async def test_a_reset_while_the_server_sends_drops_nobody_else(
     zoe = await conversation.join("zoe", PATH, reads=False)
 
     while not any(member.behind for member in example.rooms["user_1"]):
-        example.broadcast("user_1", LARGE)
+        example.broadcast(example.rooms["user_1"], LARGE)
         await ana.expect(LARGE)
     zoe.vanish()
 

@@ -117,7 +117,7 @@ def test_a_script_stands_alone(script):
 @pytest.mark.parametrize(
     ("name", "others"),
     [
-        ("send", {"notification_server"}),
+        ("broadcast", {"notification_server"}),
         ("keep", {"resume_server"}),  # more may wait after a replay
         ("write", {"drawing_server"}),  # cursors wait beside the strokes
         ("rest", set()),
