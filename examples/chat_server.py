@@ -33,6 +33,7 @@ CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 
 app = FastAPI()
 
+# On a first reading begin below, at `Room`: the notebook takes all this apart.
 Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
 

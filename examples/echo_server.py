@@ -1,8 +1,9 @@
 """Echo: one connection, text in, text out.
 
-The server accepts the opening handshake and answers each text message `T` with the text
-`Echo: T`, in order, until the client leaves. A binary message is not what this server is
-for: it closes the connection with code 1003 (unsupported data, RFC 6455 section 7.4.1).
+The server accepts the opening handshake, the HTTP request with which each connection
+begins, and answers each text message `T` with the text `Echo: T`, in order, until the
+client leaves. A binary message is not what this server is for: it closes the connection
+with code 1003 (unsupported data, RFC 6455 section 7.4.1).
 
     uvicorn echo_server:app --reload
 

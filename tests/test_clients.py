@@ -505,6 +505,119 @@ async def test_headers_and_options_of_the_handshake_are_passed_on():
     assert (seen["path"], seen["query_string"]) == ("/ws", b"room=1")
 
 
+# Over HTTP
+
+
+@contextlib.asynccontextmanager
+async def answering(status, body=b"", heard=None):
+    """Clients of a server that answers each request so, and echoes over WebSocket."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            if heard is not None:
+                heard.append((scope["path"], dict(scope["headers"]), await receive()))
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await echo(Wire(receive, send))
+
+    async with serve_here(app) as server, Conversation(server.url) as conversation:
+        yield conversation
+
+
+async def test_a_request_and_its_response_stand_among_the_frames():
+    async with answering(201, b'{"number": 7}') as conversation:
+        ana = await conversation.join("ana")
+        response = await conversation.post("till", "/pizzas", {"topping": "chřest"}, 201)
+        await ana.send("hello")
+        await ana.expect("hello")
+
+    assert (response.status, response.content) == (201, {"number": 7})
+    assert story(conversation)[:5] == [
+        ("ana", Kind.JOINED, "joined /"),
+        ("till", Kind.SENT, 'POST /pizzas {"topping": "chřest"}'),
+        ("till", Kind.RECEIVED, '201 {"number": 7}'),
+        ("ana", Kind.SENT, '"hello"'),
+        ("ana", Kind.RECEIVED, '"hello"'),
+    ]
+    assert response.here is conversation.timeline.events[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "body"),
+    [
+        ({"a": "č"}, '{"a": "č"}'.encode()),
+        ('{"a": ', b'{"a": '),
+        (b"\xff", b"\xff"),
+        ("", b""),
+    ],
+)
+async def test_json_is_posted_and_text_and_bytes_as_they_are(content, body):
+    heard = []
+    async with answering(200, heard=heard) as conversation:
+        response = await conversation.post("till", "/a/%C4%8D?b=c", content)
+
+    ((path, headers, message),) = heard
+    assert (path, message["body"]) == ("/a/č", body)
+    assert headers[b"content-type"] == b"application/json"
+    assert response.content == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(200, Outcome.WRONG_MESSAGE), (500, Outcome.SERVER_CRASHED)],
+)
+async def test_another_status_is_a_wrong_message_and_500_a_crash(status, outcome):
+    async with answering(status, b"oh") as conversation:
+        with fails(outcome) as failed:
+            await conversation.post("till", "/pizzas", "x", 201, 409)
+
+    assert failed.value.expected == 'till ← 201 or 409 to POST /pizzas "x"'
+    assert failed.value.got == f'till ← {status} "oh"'
+    assert failed.value.here is conversation.timeline.events[-1]
+
+
+@pytest.mark.parametrize("body", [b'{"n": 2}', b'{"n": true}', b"n", b""])
+async def test_other_content_of_a_response_is_a_wrong_message(body):
+    async with answering(200, body) as conversation:
+        response = await conversation.post("till", "/", {})
+
+        with fails(Outcome.WRONG_MESSAGE) as failed:
+            response.expect({"n": 1})
+
+    assert failed.value.expected == 'till ← 200 {"n": 1}'
+    assert failed.value.got.startswith("till ← 200 ")
+    assert failed.value.here is response.here
+
+
+async def test_the_right_content_of_a_response_is_no_failure():
+    async with answering(200, b'{"n":1}') as conversation:
+        response = await conversation.post("till", "/", {})
+
+        response.expect({"n": 1})
+
+
+async def test_a_request_that_is_not_answered_is_silence():
+    async with raw_server(None) as url, Conversation(url) as conversation:
+        with fails(Outcome.SILENCE) as failed:
+            await conversation.post("till", "/", {}, within=SOON)
+
+    assert failed.value.got == "no answer to the POST within 0.1 s"
+    assert failed.value.here.text == "… still waiting for the answer"
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-nonsense\r\n", b"HTTP/1.1 200 OK\r\n"])
+async def test_a_response_that_is_cut_off_is_closed_early(answer):
+    async with raw_server(answer) as url, Conversation(url) as conversation:
+        with fails(Outcome.CLOSED_EARLY) as failed:
+            await conversation.post("till", "/", {})
+
+    assert failed.value.got.startswith("no answer: ")
+    assert failed.value.here.kind is Kind.LOST
+
+
 # Leaving, and other manners
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,22 @@ def earned(*points):
     progress.save()
 
 
+def test_every_module_of_the_grader_can_be_the_first_that_is_imported():
+    code = """
+        import importlib, pkgutil, sys
+        import exercises.grader
+        for module in list(pkgutil.iter_modules(exercises.grader.__path__)):
+            for name in [name for name in sys.modules if name.startswith("exercises")]:
+                del sys.modules[name]
+            importlib.import_module(f"exercises.grader.{module.name}")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+
+    imported = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert imported.returncode == 0, imported.stderr
+
+
 # The dashboard
 
 
@@ -247,6 +264,34 @@ def test_a_fault_of_the_grader_costs_nothing(root, parrot):
 
     assert checked.exit_code == 3
     assert "this costs you nothing" in checked.output
+    assert Progress().standings["parrot"].points == {"1": 2, "2": 1}
+
+
+def test_a_fault_of_the_grader_costs_no_later_task_its_points(root, parrot):
+    (parrot / "test_exercise.py").write_text(
+        CHECKS.replace("ana.send(text)", "ana.shout(text)"), "utf-8"
+    )
+    (parrot / "exercise.py").write_text(answer(), "utf-8")
+    earned(2, 1)
+
+    checked = call("check", "parrot")
+
+    assert checked.exit_code == 3
+    assert Progress().standings["parrot"].points == {"1": 2, "2": 1}
+
+
+def test_ctrl_c_in_a_check_ends_the_command_and_changes_nothing(root, parrot):
+    presses = "import signal; signal.raise_signal(signal.SIGINT)"
+    checks = CHECKS.replace('await ana.send("bye")', presses)
+    (parrot / "test_exercise.py").write_text(checks, "utf-8")
+    (parrot / "exercise.py").write_text(answer(), "utf-8")
+    earned(2, 1)
+
+    checked = run(root, "check", "parrot")
+
+    assert checked.returncode not in (0, 3), checked.stderr
+    assert "✓ task 1" in checked.stdout
+    assert "of 3 points" not in checked.stdout
     assert Progress().standings["parrot"].points == {"1": 2, "2": 1}
 
 

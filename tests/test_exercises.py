@@ -3,13 +3,19 @@
 import pytest
 
 from exercises.grader.course import exercises
-from exercises.grader.verifying import jobs, verify_one
+from exercises.grader.verifying import jobs, verifiers, verify_one
 
 JOBS = [job for exercise in exercises() for job in jobs(exercise)]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with verifiers(1) as pool:
+        yield pool
 
 
 @pytest.mark.parametrize(
     "job", JOBS, ids=lambda job: f"{job.exercise.stem}-{job.answer.stem}"
 )
-def test_an_answer_gets_the_verdict_that_it_deserves(job):
-    assert verify_one(job).problems == ()
+def test_an_answer_gets_the_verdict_that_it_deserves(pool, job):
+    assert pool.submit(verify_one, job).result().problems == ()

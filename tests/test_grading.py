@@ -62,9 +62,9 @@ def checked(monkeypatch):
     """Checks that are over at once: everything passes, unless the answer says otherwise."""
     asked = []
 
-    def check_apart(exercise, text, **options):
+    def check_apart(exercise, text, seed):
         text = text.decode()
-        asked.append((exercise.stem, text, options["seed"]))
+        asked.append((exercise.stem, text, seed))
         if "time-out" in text:
             raise subprocess.TimeoutExpired("check", 1)
         points = 0 if "missing" in text else exercise.total
@@ -214,7 +214,7 @@ def test_nothing_but_the_answer_reaches_the_check(group, monkeypatch):
         seen.extend((path.name, path.read_bytes()) for path in folder.iterdir())
         raise subprocess.TimeoutExpired(command, 1)
 
-    monkeypatch.setattr("exercises.grader.verifying.subprocess.run", look)
+    monkeypatch.setattr("exercises.grader.grading.subprocess.run", look)
 
     assert call("grade", group, "--only", "echo_server").exit_code == 3
     assert seen == [("exercise.py", SOLUTION)]
@@ -236,7 +236,7 @@ def test_a_result_that_cannot_be_had_is_a_fault_and_never_a_pass(group, checked,
 
 
 def test_a_check_that_breaks_inside_is_a_fault_too(monkeypatch):
-    monkeypatch.setattr("exercises.grader.verifying.sys.executable", shutil.which("true"))
+    monkeypatch.setattr("exercises.grader.grading.sys.executable", shutil.which("true"))
 
     grade = grading.grade_one(Job("ana", ECHO, SOLUTION), seed=1)
 

@@ -230,6 +230,37 @@ def test_a_check_that_breaks_is_a_fault_of_the_grader(grade, statement, words):
     assert exit_code(results) == Exit.FAULT
 
 
+@pytest.mark.parametrize("skips", ["pytest.skip('why')", "pytest.xfail('why')"])
+def test_a_check_that_skips_itself_is_a_fault_of_the_grader(grade, skips):
+    first, second = results = grade(checks=CHECKS.replace("await ana.send(text)", skips))
+
+    assert (first.status, first.outcome) == (Status.FAULT, "fault of the grader")
+    assert first.got.endswith(": why")
+    assert (second.status, second.got) == (Status.SKIPPED, "first task 1")
+    assert exit_code(results) == Exit.FAULT
+
+
+@pytest.mark.parametrize("mark", ["skip(reason='why')", "xfail(run=False, reason='why')"])
+def test_a_check_that_is_marked_to_be_skipped_is_a_fault_of_the_grader(grade, mark):
+    old = "@pytest.mark.task(2"
+
+    first, second = grade(checks=CHECKS.replace(old, f"@pytest.mark.{mark}\n{old}"))
+
+    assert (first.status, second.status) == (Status.PASSED, Status.FAULT)
+
+
+@pytest.mark.parametrize("statement", ["raise SystemExit(0)", "pytest.exit('', 0)"])
+def test_a_check_that_would_end_the_grader_costs_the_others_nothing(grade, statement):
+    checks = CHECKS.replace("task(2,", "task(1,")
+
+    broken, whole = results = grade(checks=checks.replace("text = word()", statement))
+
+    assert (broken.status, broken.outcome) == (Status.FAULT, "fault of the grader")
+    assert broken.got.startswith("RuntimeError: the check raised ")
+    assert (whole.status, whole.earned) == (Status.PASSED, 3)
+    assert exit_code(results) == Exit.FAULT
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -239,6 +270,8 @@ def test_a_check_that_breaks_is_a_fault_of_the_grader(grade, statement, words):
         ("task(1, points=2)", "tusk(1, points=2)"),
         ("(conversation, word)", "(conversation, no_such_fixture)"),
         ("async def test", "async def no_test"),
+        ("import asyncio", "import pytest; pytest.exit('', 0)"),
+        ("import asyncio", "import pytest; pytest.skip('', allow_module_level=True)"),
     ],
 )
 def test_checks_that_cannot_run_are_a_fault_of_the_grader(grade, old, new):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import psutil
@@ -608,14 +609,13 @@ FACTS = """
         "home": os.getcwd() == os.environ["HOME"], "environment": sorted(os.environ),
         "seconds": time.process_time() < 30,
     }
-    home = f"HOME={os.environ['HOME']}" in open("/proc/self/environ").read().split("\\0")
     drawn = random.random()
 """
 
 
 @linux
 async def test_a_forked_server_is_like_a_fresh_one(student, fork_server):
-    file = student("await say(json.dumps([facts, home, drawn]))", FACTS)
+    file = student("await say(json.dumps([facts, drawn]))", FACTS)
 
     seen = []
     for usable in (True, True, False):
@@ -624,12 +624,11 @@ async def test_a_forked_server_is_like_a_fresh_one(student, fork_server):
             seen.append(await ask(server))
             assert isinstance(server._process, forking.Forked) == usable
 
-    (first, home, drawn), (second, _, again), (fresh, *_) = seen
+    (first, drawn), (second, again), (fresh, _) = seen
     # Python itself adds this one to a fresh environment.
     for facts in (first, second, fresh):
         facts["environment"] = set(facts["environment"]) - {"LC_CTYPE"}
     assert first == second == fresh
-    assert home
     assert drawn != again
 
 
@@ -670,6 +669,26 @@ async def test_a_fork_server_that_is_killed_costs_nothing_but_time(student, fork
 
     assert before.exit_code == forking.UNKNOWN
     assert await is_gone(before.pid)
+
+
+@linux
+async def test_a_fork_server_that_is_stopped_holds_up_nobody(
+    student, fork_server, monkeypatch
+):
+    monkeypatch.setattr(forking, "BURIAL", 0.1)
+    body = "os.kill(os.getppid(), signal.SIGSTOP); await say('stopped')"
+    stopped = ServerProcess(student(body, top="import signal"))
+    stopped.wait_ready()
+    assert await ask(stopped) == "stopped"
+
+    ending = threading.Thread(target=stopped.end, daemon=True)
+    ending.start()
+
+    assert await until(lambda: not ending.is_alive(), PATIENCE)
+    assert await is_gone(stopped.pid)
+    assert await is_gone(fork_server.process.pid)
+    with ServerProcess(student()) as server:
+        assert await ask(server, "hello") == "hello"
 
 
 @linux
@@ -723,20 +742,43 @@ async def test_the_fork_server_ends_with_the_process_that_started_it(student):
 
 
 @linux
-async def test_a_copy_in_a_session_of_its_own_is_found_by_its_home(student, tmp_path):
+@pytest.mark.parametrize("limited", [True, False])
+async def test_a_copy_that_hides_ends_with_its_server(student, tmp_path, limited):
+    # As a daemon does: in a session of its own, nobody's child, and elsewhere.
     note = tmp_path / "copy"
     top = f"""
         if copy := os.fork():
-            open({str(note)!r}, "w").write(str(copy))
+            os.waitpid(copy, 0)
             os._exit(3)
         os.setsid()
+        if copy := os.fork():
+            open({str(note)!r}, "w").write(str(copy))
+            os._exit(0)
+        os.chdir("/")
+        os.closerange(0, 64)
         time.sleep(600)
     """
 
-    with pytest.raises(ServerFailed), ServerProcess(student(top=top)):
+    with pytest.raises(ServerFailed), ServerProcess(student(top=top), limited=limited):
         pass
 
     assert await is_gone(int(note.read_text()))
+
+
+@linux
+async def test_the_end_of_a_server_spares_what_another_has_started(student):
+    code = f"import subprocess, sys; print(subprocess.Popen({SLEEPER}).pid)"
+    file = student(
+        f"await say(subprocess.check_output([sys.executable, '-c', {code!r}]).decode())"
+    )
+
+    with ServerProcess(file) as server:
+        orphan = await ask(server)
+        with ServerProcess(student(name="other.py")) as other:
+            assert await ask(other, "hello") == "hello"
+
+        assert psutil.Process(orphan).status() != psutil.STATUS_ZOMBIE
+    assert await is_gone(orphan)
 
 
 # In the caller's own event loop

@@ -18,6 +18,7 @@ class _Ear:
     def __init__(self, stem: str, listener: Listener) -> None:
         self.stem, self.listener = stem, listener
         self.results: list[Result] = []
+        self.interrupted = False
 
     def pytest_check_result(self, result: Result) -> None:
         self.results.append(result)
@@ -29,6 +30,14 @@ class _Ear:
 
     def pytest_internalerror(self, excrepr: object) -> None:
         self.fault("pytest broke", str(excrepr))
+
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> None:
+        # pytest has a kind of its own for checks that could not be read.
+        self.interrupted = type(excinfo.value) is KeyboardInterrupt
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self.fault("something ended pytest", excinfo.exconly())
 
     def fault(self, got: str, log: str) -> None:
         """Report a fault of the grader."""
@@ -85,6 +94,9 @@ def run_checks(
         ],
         plugins=[ear],
     )
+    if ear.interrupted:
+        # For pytest that was an end like others, but the results are not all there.
+        raise KeyboardInterrupt
     if not ear.results:
         ear.fault("no check was run", f"task {task} of {exercise.checks}")
     return ear.results

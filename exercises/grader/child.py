@@ -190,14 +190,16 @@ def take_streams() -> tuple[int, int, int]:
     return requests, replies, log
 
 
+def adopt() -> None:
+    """Make orphans children of this process, where the system can: none escapes its end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)  # prctl(2), PR_SET_CHILD_SUBREAPER
+
+
 def limit() -> None:
     """Bound what a student's code may use, where the system can."""
     if sys.platform == "win32":
         return
-    if sys.platform == "linux":
-        # Orphans become children of this process, so that none escapes its end: prctl(2),
-        # PR_SET_CHILD_SUBREAPER.
-        ctypes.CDLL(None).prctl(36, 1)
     import resource
     import signal
 
@@ -324,6 +326,7 @@ JOBS = {"serve": serve, "run": run}
 
 if __name__ == "__main__":
     file, limited, job, *arguments = sys.argv[1:]
+    adopt()
     if limited == "1":
         limit()
     watchman = Watchman(file, *take_streams())

@@ -6,6 +6,11 @@
         await ana.expect("Echo: hello")
         await ana.leave()
 
+Some servers are told over HTTP what they are to say over WebSocket. That is recorded, too:
+
+        response = await conversation.post("till", "/pizzas", {"topping": "olives"}, 201)
+        response.expect({"number": 1, "topping": "olives"})
+
 Every client reads in the background, as a browser does, so that no server ever waits for
 a test. The exception is one that was asked to stop reading.
 """
@@ -17,9 +22,11 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
+import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
@@ -43,12 +50,15 @@ class Conversation:
         self.url = url
         self.timeline = timeline if timeline is not None else Timeline()
         self.clients: list[Client] = []
+        self._http: httpx2.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(client.end() for client in self.clients))
+        if self._http:
+            await self._http.aclose()
 
     async def join(
         self,
@@ -110,6 +120,52 @@ class Conversation:
             raise Failure(outcome, wanted, got, here) from None
         raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, "it was accepted", client.joined)
 
+    async def post(
+        self,
+        name: str,
+        path: str,
+        content: Expected,
+        *statuses: int,
+        within: float = DEADLINE,
+    ) -> "Response":
+        """Post text, bytes, or anything else as JSON; the answer is 200, or one of these.
+
+        Fails with the outcomes of a client: an answer that does not come is silence, a
+        connection that breaks is closed early, and a status of 500 says that it crashed.
+        """
+        statuses = statuses or (200,)
+        raw = content
+        if not isinstance(raw, str | bytes):
+            raw = json.dumps(content, ensure_ascii=False)
+        asked = f"POST {path} {shown(raw)}"
+        wanted = f"{name} ← {' or '.join(map(str, statuses))} to {asked}"
+        self.timeline.record(name, Kind.SENT, asked)
+        # Made once, for that takes longer than a request.
+        self._http = self._http or httpx2.AsyncClient(
+            headers={"Content-Type": "application/json"},
+            timeout=None,
+            trust_env=False,
+        )
+        url = "http" + self.url.removeprefix("ws") + path
+        try:
+            async with asyncio.timeout(within):
+                answer = await self._http.post(url, content=raw)
+        except TimeoutError:
+            here = self.timeline.record(name, Kind.NOTE, "… still waiting for the answer")
+            got = f"no answer to the POST within {within:g} s"
+            raise Failure(Outcome.SILENCE, wanted, got, here) from None
+        except httpx2.HTTPError as error:
+            here = self.timeline.record(name, Kind.LOST, "no answer")
+            got = f"no answer: {error or type(error).__name__}"
+            raise Failure(Outcome.CLOSED_EARLY, wanted, got, here) from None
+        text = f"{answer.status_code} {shown(answer.text)}"
+        here = self.timeline.record(name, Kind.RECEIVED, text)
+        if answer.status_code not in statuses:
+            crashed = answer.status_code == 500
+            outcome = Outcome.SERVER_CRASHED if crashed else Outcome.WRONG_MESSAGE
+            raise Failure(outcome, wanted, f"{name} ← {text}", here)
+        return Response(answer.status_code, read_json(answer.text), here)
+
     def expect_order(self, *heard: tuple["Client", Message]) -> None:
         """Expect that these messages, which were all heard, came in this order."""
         events = [client.heard(message) for client, message in heard]
@@ -125,6 +181,23 @@ class Conversation:
     def said(self, *kinds: Kind) -> list[Event]:
         """The events of some kinds, in order."""
         return [event for event in self.timeline if event.kind in kinds]
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back over HTTP: JSON if it is, else text; made by `Conversation.post`."""
+
+    status: int
+    content: Any
+    here: Event
+
+    def expect(self, content: dict[str, Any] | list[Any]) -> None:
+        """It must be this JSON."""
+        if not same(self.content, content):
+            who = self.here.who
+            text = shown(json.dumps(content, ensure_ascii=False))
+            wanted, got = f"{who} ← {self.status} {text}", f"{who} ← {self.here.text}"
+            raise Failure(Outcome.WRONG_MESSAGE, wanted, got, self.here)
 
 
 class Client:
@@ -245,9 +318,7 @@ class Client:
     async def receive(self, wanted: str = "a message", within: float = DEADLINE) -> Any:
         """The next message: JSON if it is, else text or bytes. `wanted` says what for."""
         message, _ = await self._next(f"{self.name} ← {wanted}", within)
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(message)
-        return message
+        return read_json(message)
 
     async def hears(self, within: float = DEADLINE) -> bool:
         """Take the next message, whatever it is; false if the connection ended instead."""
@@ -262,15 +333,20 @@ class Client:
         mine = (self.name, Kind.RECEIVED, shown(message))
         return next(e for e in self.timeline if (e.who, e.kind, e.text) == mine)
 
-    async def hears_within(self, seconds: float, message: Message) -> bool:
-        """Whether the next message comes in time; if it does, it must be this one."""
+    async def hears_within(
+        self, seconds: float, message: Message, but: Message | None = None
+    ) -> bool:
+        """Whether the next message comes in time; if it does, it must be this one.
+
+        Messages like `but` may come before it and do not count.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news_or_end()
         if not (self._inbox or self._closed):
             self.note(Kind.NOTE, f"nothing for {seconds:g} s")
             return False
-        await self.expect(message)
+        await self.expect(message, but=but)
         return True
 
     async def expect(
@@ -294,11 +370,7 @@ class Client:
         message, event = await self._next(wanted, within)
         while but is not None and message == but:
             message, event = await self._next(wanted, within)
-        heard: Any = message
-        if not plain:
-            with contextlib.suppress(ValueError, RecursionError):
-                heard = json.loads(message)
-        if not same(heard, expected):
+        if not same(message if plain else read_json(message), expected):
             got = f"{self.name} ← {event.text}"
             raise Failure(Outcome.WRONG_MESSAGE, wanted, got, event)
         if after:
@@ -412,6 +484,13 @@ class Client:
             await asyncio.wait(tasks)
         if self._connection:
             await self._connection.wait_closed()
+
+
+def read_json(message: Message) -> Any:
+    """What a message says as JSON; the message itself if it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(message)
+    return message
 
 
 def same(heard: Any, expected: Any) -> bool:

@@ -1,16 +1,9 @@
-"""The command line: `python -m exercises`.
-
-Exit codes: 0 passed, 1 a check failed, 2 wrong usage, 3 a fault of the grader.
-"""
+"""The command line: `python -m exercises`, with the commands for students."""
 
 import json
-import os
 import random
 import shutil
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,11 +14,13 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from . import teaching
 from .checking import run_checks
 from .course import Exercise, Progress, exercises
 from .doctor import findings
 from .results import Result, Status
-from .verifying import jobs, verify_one
+from .terminal import Exit, console, find, find_all
+from .verifying import jobs, verifiers, verify_one
 
 app = typer.Typer(
     add_completion=False,
@@ -33,17 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The exercises of the workbook: check your answer, get a hint, start again.",
 )
-
-
-class Terminal(Console):
-    """Goes on in silence when whoever was reading has gone, as with `| head`."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-console = Terminal(highlight=False)
+app.add_typer(teaching.app)  # Their commands are listed last, wherever this stands.
 
 COLOURS = {
     Status.PASSED: "green",
@@ -52,34 +37,8 @@ COLOURS = {
     Status.FAULT: "magenta",
 }
 
-
-class Exit(IntEnum):
-    """The exit codes."""
-
-    PASSED, FAILED, USAGE, FAULT = range(4)
-
-
 Stem = Annotated[str | None, typer.Argument(help="The exercise, such as echo_server.")]
 TaskNumber = Annotated[int | None, typer.Option("--task", "-t", help="One task alone.")]
-
-
-def find(stem: str | None) -> Exercise:
-    """The exercise of that name, or the next one that is not done."""
-    known = exercises()
-    if stem is None:
-        progress = Progress()
-        return next((e for e in known if not progress.done(e)), known[-1])
-    # `check exercises/echo_server/` is what a shell completes.
-    name = Path(stem).name
-    for exercise in known:
-        if exercise.stem == name:
-            return exercise
-    names = ", ".join(exercise.stem for exercise in known)
-    raise typer.BadParameter(f"there is no exercise {stem!r}; there are {names}")
-
-
-def find_all(stem: str | None) -> list[Exercise]:
-    return exercises() if stem is None else [find(stem)]
 
 
 @app.callback(invoke_without_command=True)
@@ -122,9 +81,6 @@ def check(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A file other than exercise.py."),
     ] = None,
-    until_failure: Annotated[
-        bool, typer.Option("--until-failure", help="Stop at the first check that fails.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON.")] = False,
 ) -> None:
     """Check your answer; without a name, the next exercise that is not done."""
@@ -136,9 +92,7 @@ def check(
         if task is not None and task not in exercise.points:
             numbers = ", ".join(map(str, exercise.points))
             raise typer.BadParameter(f"{exercise.stem} has the tasks {numbers}, not {task}")
-        results += check_one(
-            exercise, answer, task, seed, until_failure=until_failure, quiet=as_json
-        )
+        results += check_one(exercise, answer, task, seed, quiet=as_json)
     if as_json:
         print(json.dumps({"seed": seed, "results": [r.data() for r in results]}, indent=1))
     raise typer.Exit(exit_code(results))
@@ -150,7 +104,6 @@ def check_one(
     task: int | None = None,
     seed: int | None = None,
     *,
-    until_failure: bool = False,
     quiet: bool = False,
 ) -> list[Result]:
     """Check one exercise, show each result as it comes, and remember the points."""
@@ -161,7 +114,6 @@ def check_one(
         answer=answer.absolute() if answer else None,
         task=task,
         seed=seed,
-        until_failure=until_failure,
         listener=(lambda result: None) if quiet else show,
     )
     if answer is None:
@@ -183,8 +135,11 @@ def remember(exercise: Exercise, results: list[Result]) -> None:
     """Keep the points of the tasks that were checked."""
     progress = Progress()
     standing = progress.of(exercise)
-    faults = {result.task for result in results if result.status is Status.FAULT}
-    for number in {result.task for result in results} - faults - {0}:
+    unknown = {result.task for result in results if result.status is Status.FAULT}
+    if unknown:
+        # What was skipped may have been so for the fault.
+        unknown |= {r.task for r in results if r.status is Status.SKIPPED}
+    for number in {result.task for result in results} - unknown - {0}:
         earned = sum(result.earned for result in results if result.task == number)
         standing.points[str(number)] = earned
     progress.save()
@@ -310,13 +265,13 @@ def doctor() -> None:
 def verify(
     stem: Stem = None,
     repeat: Annotated[int, typer.Option(min=1, help="How many times.")] = 1,
-    workers: Annotated[int, typer.Option("-j", min=1, help="How many at once.")] = 2,
+    workers: Annotated[int, typer.Option("-j", min=1, help="How many at once.")] = 4,
 ) -> None:
     """Prove the exercises: stubs fail, solutions pass, wrong answers fail as they say."""
     todo = [job for exercise in find_all(stem) for job in jobs(exercise)] * repeat
     aside = Console(stderr=True)
     verdicts = []
-    with ThreadPoolExecutor(workers) as pool:
+    with verifiers(workers) as pool:
         bar = track(
             pool.map(verify_one, todo),
             description="verifying",
@@ -333,12 +288,6 @@ def verify(
         console.print(Text(f"{verdict}{times}", "red" if verdict.problems else "green"))
     if not todo or any(verdict.problems for verdict in verdicts):
         raise typer.Exit(Exit.FAILED)
-
-
-# The teacher's other commands stand in a file of their own, which needs what is above.
-from . import teaching  # noqa: E402
-
-app.add_typer(teaching.app)
 
 
 def main() -> None:

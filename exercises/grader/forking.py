@@ -9,12 +9,12 @@ one that a client asks for proxies (python/cpython#77906, #105912).
 
 The fork server imports no student's code. It has one thread: of more, a fork would keep
 one, and the locks of all. It ends when its starter does, whose end of the line is then
-closed, and is in a session of its own, as each child is in another.
+closed, and is in a session of its own, as each child is in another. What a child leaves
+behind when it ends, in whatever session, becomes the fork server's child and ends, too.
 """
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -36,9 +36,9 @@ import psutil
 
 DEADLINE = 20.0  # seconds for a fork; the first waits for the imports, usually 0.4
 PAUSE = 0.002  # seconds between two looks at whether a child has ended
+BURIAL = 10.0  # seconds for the fork server to tell of a child that was killed
 UNKNOWN = 255  # the exit code of a child whose fork server ended before it
 LONGEST = 2 * 1024 * 1024  # bytes of a request; the system does not send as much
-ROOM = 4096  # bytes for the path of a child's home
 
 CHILD = Path(__file__).with_name("child.py")
 # What uvicorn, FastAPI and a client of websockets import sooner or later.
@@ -59,8 +59,8 @@ PRELOADED = [
 class Forked:
     """A child of the fork server: as much of `subprocess.Popen` as `serving.py` uses."""
 
-    def __init__(self, pid: int, streams: Sequence[int]) -> None:
-        self.pid = pid
+    def __init__(self, server: "ForkServer", pid: int, streams: Sequence[int]) -> None:
+        self.server, self.pid = server, pid
         self.returncode: int | None = None
         stdin, stdout, stderr, self._ending = streams
         self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
@@ -79,12 +79,18 @@ class Forked:
                     self.returncode = UNKNOWN
         return self.returncode
 
-    def wait(self, timeout: float = float("inf")) -> int:
-        """Wait for its end; return the exit code."""
-        end = time.monotonic() + timeout
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; return the exit code.
+
+        Without a timeout it has been killed. If nothing is heard of that, somebody has
+        stopped the fork server, and it is killed as well.
+        """
+        end = time.monotonic() + (BURIAL if timeout is None else timeout)
         while (code := self.poll()) is None:
             if time.monotonic() > end:
-                raise subprocess.TimeoutExpired(str(CHILD), timeout)
+                if timeout is not None:
+                    raise subprocess.TimeoutExpired(str(CHILD), timeout)
+                self.server.end()
             time.sleep(PAUSE)
         return code
 
@@ -141,7 +147,7 @@ class ForkServer:
                 if not self.usable:
                     self.end()
             os.set_blocking(pipes[3][0], False)
-            return Forked(pid, [our for our, _ in pipes])
+            return Forked(self, pid, [our for our, _ in pipes])
 
     def _start(self, environment: Mapping[str, str]) -> socket.socket:
         # Python looks at these when it starts; the rest is different in each child.
@@ -157,7 +163,7 @@ class ForkServer:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={"HOME": "/" * ROOM} | kept,  # HOME first: see `show_home`
+                env=kept,
                 start_new_session=True,
             )
         atexit.register(self.end)
@@ -182,15 +188,16 @@ def main() -> None:
     """Be the fork server, and in a fork of it the child."""
     gc.disable()  # Imports leave little to collect, and looking for it is a fifth of them.
     code = compile(CHILD.read_bytes(), str(CHILD), "exec")
-    exec(code, {"__name__": "child"})  # its imports
+    child: dict[str, Any] = {"__name__": "child"}
+    exec(code, child)  # its imports
+    child["adopt"]()
     for name in PRELOADED:
         with contextlib.suppress(ImportError):  # If it matters, the child will say so.
             importlib.import_module(name)
-    fields = Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()
     # What is here now is not looked at again, so its memory stays shared with the forks.
     gc.freeze()
     gc.enable()
-    become(code, int(fields[47]), *until_forked())
+    become(code, *until_forked())
 
 
 def until_forked() -> tuple[dict[str, Any], list[int]]:
@@ -210,6 +217,7 @@ def until_forked() -> tuple[dict[str, Any], list[int]]:
             if ready in children:
                 pid, ending = children.pop(ready)
                 exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                end_orphans({pid for pid, _ in children.values()})
                 with contextlib.suppress(OSError):
                     os.write(ending, str(exit_code).encode())
                 poll.unregister(ready)
@@ -232,9 +240,19 @@ def until_forked() -> tuple[dict[str, Any], list[int]]:
             poll.register(watched, select.POLLIN)
 
 
-def become(
-    code: CodeType, address: int, request: dict[str, Any], streams: list[int]
-) -> None:
+def end_orphans(known: set[int]) -> None:
+    """End what a child left behind, and what that has started.
+
+    A child keeps its orphans while it runs: whatever else is here belonged to one that
+    has ended, however it hides. Killed, it leaves its own children here, so look again.
+    """
+    while left := [p for p in psutil.Process().children() if p.pid not in known]:
+        for process in left:
+            process.kill()
+            os.waitpid(process.pid, 0)
+
+
+def become(code: CodeType, request: dict[str, Any], streams: list[int]) -> None:
     """Make this fork what a fresh `python -I -B child.py …` is, and run that.
 
     Python itself has seeded `random` anew. No signal handler was ever set, no event loop
@@ -250,24 +268,12 @@ def become(
     os.chdir(home)
     # Where uvicorn's workers would start.
     vars(multiprocessing.process)["ORIGINAL_DIR"] = home
-    show_home(address, home)
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [str(CHILD), *request["arguments"]]
     module = sys.modules["__main__"] = ModuleType("__main__")
     module.__file__ = str(CHILD)
     exec(code, vars(module))
-
-
-def show_home(address: int, home: str) -> None:
-    """Let others see this process's home, by which `strays` finds it and its forks.
-
-    They see the environment that a program was started with, which is where it was put
-    in its memory then; here that is the fork server's, with much room after HOME.
-    """
-    shown = b"HOME=" + os.fsencode(home)
-    assert ctypes.string_at(address, 5) == b"HOME=" and len(shown) < ROOM
-    ctypes.memmove(address, shown.ljust(ROOM + 5, b"\0"), ROOM + 5)
 
 
 if __name__ == "__main__":

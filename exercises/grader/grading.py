@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
@@ -20,15 +22,16 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from .course import EXERCISES, Exercise
+from .course import EXERCISES, ROOT, Exercise
 from .outcomes import LIKELY, Outcome
 from .results import Result, Status
-from .verifying import check_apart, result_from
+from .verifying import submitted
 
 ANSWER_LIMIT = 1024 * 1024  # bytes of one exercise.py
 UNPACKED_LIMIT = 256 * 1024 * 1024  # bytes that a zip may hold
 MEMBERS_LIMIT = 10_000  # files that a zip may hold
 DEADLINE = 300.0  # seconds for all checks of one answer
+JUDGED = (0, 1, 3)  # exit codes of `check` with results: passed, failed, a fault among them
 
 IGNORED = {"__MACOSX", "venv", "node_modules"}  # and whatever begins with a dot
 # Only these can be unpacked a little at a time, and so be bounded.
@@ -309,7 +312,7 @@ def grade_one(job: Job, seed: int) -> Grade:
     grade = Grade(job.student, job.exercise.stem, job.exercise.total, answer=job.answer)
     started = time.monotonic()
     try:
-        grade.results = check_apart(job.exercise, job.text, seed=seed, deadline=DEADLINE)
+        grade.results = check_apart(job.exercise, job.text, seed)
     except Exception as error:
         grade.results = [fault(job.exercise, "the checks did not end well", str(error))]
     grade.seconds = round(time.monotonic() - started, 3)
@@ -318,6 +321,27 @@ def grade_one(job: Job, seed: int) -> Grade:
         grade.results.append(fault(job.exercise, "results are missing", ""))
     grade.earned = sum(result.earned for result in grade.results)
     return grade
+
+
+def check_apart(exercise: Exercise, text: bytes, seed: int) -> list[Result]:
+    """Run `check --json` on an answer in a process of its own; return the results."""
+    with submitted(text) as answer:
+        run = subprocess.run(
+            [sys.executable, "-m", "exercises", "check", exercise.stem, "--json"]
+            + ["--answer", str(answer), "--seed", str(seed)],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    if run.returncode not in JUDGED or not run.stdout:
+        raise ValueError((run.stdout + run.stderr).decode(errors="replace")[-2000:])
+    return [result_from(result) for result in json.loads(run.stdout)["results"]]
+
+
+def result_from(data: dict[str, Any]) -> Result:
+    """Make a result of what JSON kept."""
+    return Result(**data | {"status": Status(data["status"])})
 
 
 def fault(exercise: Exercise, got: str, log: str) -> Result:

@@ -119,10 +119,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def limited(check: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Give a check a deadline of its own, beyond those of each expectation."""
+    """Give a check a deadline beyond those of each expectation; let it end nothing else."""
 
     @functools.wraps(check)
-    async def with_deadline(*args: Any, **kwargs: Any) -> None:
+    async def within_limits(*args: Any, **kwargs: Any) -> None:
         try:
             async with asyncio.timeout(CHECK_DEADLINE) as deadline:
                 await check(*args, **kwargs)
@@ -131,15 +131,23 @@ def limited(check: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
                 raise
             wanted = f"the whole conversation takes less than {CHECK_DEADLINE:g} s"
             raise Failure(Outcome.SILENCE, wanted, "it was not over by then") from None
+        except (SystemExit, pytest.exit.Exception) as error:
+            # It would end the whole run, and lose what other checks could have earned.
+            raise RuntimeError(f"the check raised {error!r}") from error
 
-    return with_deadline
+    return within_limits
+
+
+def task_before(item: pytest.Item) -> int | None:
+    """The task that has to pass before an item is checked, and failed."""
+    task, failed = task_of(item), item.config.stash[FAILED].get(item.path)
+    return failed if task and failed and failed < task else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    task = task_of(item)
-    if task and item.config.stash[FAILED].get(item.path, task) < task:
-        pytest.skip(f"first task {item.config.stash[FAILED][item.path]}")
+    if before := task_before(item):
+        pytest.skip(f"first task {before}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -153,6 +161,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if result.status in (Status.FAILED, Status.FAULT):
         failed = item.config.stash[FAILED]
         failed[item.path] = min(task, failed.get(item.path, task))
+        # Also for what pytest calls skipped, so that it is a failure everywhere.
+        report.outcome = "failed"
         # The student's words instead of pytest's traceback of the grader.
         report.longrepr = result.text()
     return report
@@ -176,11 +186,10 @@ def judge(
     )
     if report.passed:
         result.earned = result.points
-    elif report.skipped:
-        result.status = Status.SKIPPED
-        assert isinstance(report.longrepr, tuple)
-        result.got = report.longrepr[2].removeprefix("Skipped: ")
+    elif before := task_before(item):
+        result.status, result.got = Status.SKIPPED, f"first task {before}"
     else:
+        # Also if it was skipped: no check may skip itself, for then it proves nothing.
         assert call.excinfo
         explain(item, result, call.excinfo.value, report.longreprtext)
     return result

@@ -13,7 +13,6 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from .commands import Exit, console, find, find_all
 from .course import Exercise
 from .exporting import FOLDERS, Format
 from .exporting import export as write
@@ -29,6 +28,7 @@ from .grading import (
 )
 from .releasing import bundle
 from .releasing import release as write_release
+from .terminal import Exit, console, find, find_all
 
 app: typer.Typer = typer.Typer()
 

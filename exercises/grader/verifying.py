@@ -1,18 +1,17 @@
 """Proves that an exercise is worth its points, by answers whose verdict is known."""
 
-import json
-import subprocess
-import sys
+import signal
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from .course import ROOT, Exercise, WrongAnswer
+from .checking import run_checks
+from .course import Exercise, WrongAnswer
 from .results import Result, Status
-
-RUN_DEADLINE = 120.0  # seconds for all checks of one answer
-JUDGED = (0, 1, 3)  # exit codes of `check` with results: passed, failed, a fault among them
 
 
 @dataclass(frozen=True)
@@ -46,65 +45,44 @@ def jobs(exercise: Exercise) -> list[Job]:
     ]
 
 
+def verifiers(number: int) -> ProcessPoolExecutor:
+    """Processes for `verify_one`: what checks need, each of them imports once for all."""
+    # Ctrl-C is for whoever asked them; it ends them when they have come to an end.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(number, get_context("spawn"), signal.signal, ignore)
+
+
 def verify_one(job: Job) -> Verdict:
-    """Check one answer, in a process of its own, and compare."""
+    """Check one answer, and compare."""
     if not job.answer.exists():
         # A class has no solutions.
         problem = f"this copy of the workbook has no {job.answer.name}"
         return Verdict(job.exercise.stem, job.answer.name, (problem,))
-    try:
+    with submitted(job.answer.read_bytes()) as answer:
         # Of a wrong answer, nothing counts but the first check that it fails.
-        results = check_apart(
-            job.exercise, job.answer.read_bytes(), until_failure=job.wrong is not None
-        )
-    except (subprocess.SubprocessError, ValueError) as error:
-        problems = [f"the grader failed: {error}"]
+        results = run_checks(job.exercise, answer=answer, until_failure=bool(job.wrong))
+    faults = [result for result in results if result.status is Status.FAULT]
+    if faults:
+        problems = [f"the grader failed: {fault.text()}" for fault in faults]
+    elif job.answer == job.exercise.stub:
+        problems = stub_problems(results)
+    elif job.wrong:
+        problems = wrong_problems(job.wrong, results)
     else:
-        faults = [result for result in results if result.status is Status.FAULT]
-        if faults:
-            problems = [f"the grader failed: {fault.text()}" for fault in faults]
-        elif job.answer == job.exercise.stub:
-            problems = stub_problems(results)
-        elif job.wrong:
-            problems = wrong_problems(job.wrong, results)
-        else:
-            problems = solution_problems(results)
+        problems = solution_problems(results)
     return Verdict(job.exercise.stem, job.answer.name, tuple(problems))
 
 
-def check_apart(
-    exercise: Exercise,
-    text: bytes,
-    *,
-    seed: int | None = None,
-    until_failure: bool = False,
-    deadline: float = RUN_DEADLINE,
-) -> list[Result]:
-    """Run `check --json` on an answer, alone in a fresh folder; return the results.
+@contextmanager
+def submitted(text: bytes) -> Iterator[Path]:
+    """Put an answer into a fresh folder, under the name that a student's file has.
 
-    There it has the name that a student's file has: `.stub.py` could not be imported.
+    `.stub.py` could not be imported.
     """
     with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
         answer = Path(folder) / "exercise.py"
         answer.write_bytes(text)
-        run = subprocess.run(
-            [sys.executable, "-m", "exercises", "check", exercise.stem, "--json"]
-            + ["--answer", str(answer)]
-            + (["--until-failure"] if until_failure else [])
-            + ([] if seed is None else ["--seed", str(seed)]),
-            cwd=ROOT,
-            capture_output=True,
-            timeout=deadline,
-            check=False,
-        )
-    if run.returncode not in JUDGED or not run.stdout:
-        raise ValueError((run.stdout + run.stderr).decode(errors="replace")[-2000:])
-    return [result_from(result) for result in json.loads(run.stdout)["results"]]
-
-
-def result_from(data: dict[str, Any]) -> Result:
-    """Make a result of what JSON kept."""
-    return Result(**data | {"status": Status(data["status"])})
+        yield answer
 
 
 def stub_problems(results: list[Result]) -> list[str]:
