@@ -14,6 +14,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from exercises.grader import forking
 from exercises.grader.clients import Conversation
 from exercises.grader.outcomes import Failure
 from exercises.grader.serving import LocalServer, ServerProcess, load, until
@@ -226,8 +227,10 @@ async def started(process: ServerProcess, times: int) -> bool:
 
 
 @pytest.fixture
-async def two_workers():
+async def two_workers(monkeypatch):
     """Two workers, and no REDIS_URL."""
+    # The fork server would end the workers, and their Valkey, with their parent.
+    monkeypatch.setattr(forking.server, "usable", False)
     with ServerProcess(EXAMPLE, options=["--workers=2"]) as process:
         assert await started(process, 2), process.log
         yield process
