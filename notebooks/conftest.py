@@ -14,6 +14,8 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbval import kernel
 from nbval.kernel import RunningKernel
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +26,18 @@ def pytest_configure(config: pytest.Config) -> None:
     RunningKernel.stop = stop
     if os.name == "posix":
         kernel.KernelManager = over_sockets
+
+
+class Sharing(LoadScopeScheduling):
+    """Gives each process a test at a time, and all cells of a notebook to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(".ipynb") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
+    return Sharing(config, log)
 
 
 def over_sockets(**options: Any) -> KernelManager:

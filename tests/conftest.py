@@ -12,8 +12,6 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from exercises.grader.clients import Conversation
 from exercises.grader.serving import LocalServer, ServerProcess, load, serve_here
@@ -45,18 +43,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if whole and config.option.numprocesses is None and not hasattr(config, "workerinput"):
         # Much of a test is waiting: for a server to start, for a browser, for a deadline.
         config.option.numprocesses = (os.cpu_count() or 1) + 1
-
-
-class Sharing(LoadScopeScheduling):
-    """Gives each process a test at a time, and all cells of a notebook to one."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if file.endswith(".ipynb") else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
-    return Sharing(config, log)
 
 
 @pytest.fixture
