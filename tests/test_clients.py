@@ -403,7 +403,8 @@ async def test_a_refusal_with_another_status_is_wrong():
         with fails(Outcome.WRONG_MESSAGE) as failed:
             await conversation.expect_refusal("ana", "/", 401)
 
-    assert failed.value.got == "refused with HTTP 403"
+    assert failed.value.got == "the opening handshake was refused with HTTP 403"
+    assert failed.value.here is conversation.timeline.events[-1]
 
 
 async def test_an_accepted_handshake_is_no_refusal():
@@ -503,6 +504,23 @@ async def test_headers_and_options_of_the_handshake_are_passed_on():
 
     assert (b"x-name", b"ana") in seen["headers"]
     assert (seen["path"], seen["query_string"]) == ("/ws", b"room=1")
+
+
+async def test_the_headers_that_a_client_brings_are_shown_to_who_asks_for_them():
+    headers = {"Origin": "http://evil.example", "Cookie": "badge=" + "x" * 60}
+    said = f" (Origin: http://evil.example, Cookie: badge={'x' * 26}…)"
+
+    async with talk(echo) as conversation:
+        await conversation.join("ana", "/ws", headers=headers)
+        lines = conversation.timeline.text(times=False, headers=True)
+        assert lines == f"ana · joined /ws{said}"
+        assert conversation.timeline.text(times=False) == "ana · joined /ws"
+
+    async with serve_here(refuse) as server, Conversation(server.url) as conversation:
+        await conversation.expect_refusal("eve", "/ws", headers=headers)
+        lines = conversation.timeline.text(times=False, headers=True)
+        assert lines == f"eve · refused with HTTP 403{said}"
+        assert "Origin" not in conversation.timeline.svg()
 
 
 # Over HTTP

@@ -169,6 +169,7 @@ def test_the_dashboard_shows_the_points_and_what_to_do_next(root):
     rows = [line.split() for line in shown.output.splitlines()]
     assert ["parrot", "Make", "a", "parrot", "2", "of", "3", "██████░░░░"] in rows
     assert ["other", "Make", "a", "parrot", "0", "of", "3", "░░░░░░░░░░"] in rows
+    assert rows[0] == ["exercise", "what", "you", "build", "points"]
     assert "Next: read exercises/parrot/README.md" in shown.output.replace("\\", "/")
     assert "python -m exercises check parrot" in shown.output
 

@@ -9,11 +9,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exercises.grader import course, plugin, serving
+from exercises.grader import clients, course, plugin, serving
 from exercises.grader.checking import run_checks
 from exercises.grader.commands import Exit, exit_code
 from exercises.grader.course import Exercise
-from exercises.grader.outcomes import LIKELY, Outcome
+from exercises.grader.outcomes import (
+    LIKELY,
+    NOT_ACCEPTED,
+    NOT_ANSWERED,
+    NOT_AWAITED,
+    NOT_BEGUN,
+    NOT_STARTED,
+    Outcome,
+)
 from exercises.grader.results import Status
 
 ROOT = Path(__file__).parent.parent
@@ -54,8 +62,8 @@ async def app(scope, receive, send):
     async def say(text):
         await send({{"type": "websocket.send", "text": text}})
 
-    async def close(code=1000):
-        await send({{"type": "websocket.close", "code": code}})
+    async def close(code=1000, reason=""):
+        await send({{"type": "websocket.close", "code": code, "reason": reason}})
 
     while (text := (await receive()).get("text")) is not None:
         if text == "bye":
@@ -73,10 +81,15 @@ def grade(tmp_path, monkeypatch):
     exercise.folder.mkdir()
 
     def grade(
-        echo="await say(text)", bye="await close()", top="", checks=CHECKS, **options
+        echo="await say(text)",
+        bye="await close()",
+        top="",
+        checks=CHECKS,
+        answer=ANSWER,
+        **options,
     ):
         exercise.checks.write_text(checks, "utf-8")
-        answer = ANSWER.format(echo=echo, bye=bye, top=textwrap.dedent(top))
+        answer = answer.format(echo=echo, bye=bye, top=textwrap.dedent(top))
         exercise.answer.write_text(answer, "utf-8")
         return run_checks(exercise, **options)
 
@@ -131,6 +144,16 @@ def test_silence_names_the_line_where_the_handler_waits(grade):
     assert first.got == "nothing within 1.5 s; the connection is open"
     assert "await asyncio.Event().wait()    waits here" in first.line
     assert first.likely == LIKELY[Outcome.SILENCE]
+
+
+def test_the_headers_that_a_client_brought_stand_in_its_timeline(grade):
+    brings = 'join("ana", headers={"Origin": "http://ours.example"})'
+    checks = CHECKS.replace('join("ana")', brings)
+
+    (first,) = grade(echo="await say('no')", checks=checks, task=1)
+
+    line = first.timeline.splitlines()[0]
+    assert line.endswith("ana · joined / (Origin: http://ours.example)")
 
 
 def test_an_unexpected_message_is_shown(grade):
@@ -196,6 +219,17 @@ def test_a_file_that_does_not_import_has_crashed_in_its_own_words(grade):
     assert second.status == Status.SKIPPED
 
 
+@pytest.mark.parametrize("answer", ["app = (", "no_app = None"])
+def test_a_file_that_does_not_start_is_told_what_the_server_looks_for(grade, answer):
+    checks = CHECKS.replace("loop_blocked=", "server_crashed=")
+
+    first, _ = grade(answer=answer, checks=checks)
+
+    assert first.outcome == "server crashed"
+    assert first.likely.startswith(NOT_STARTED)
+    assert first.likely.endswith("a variable called `app`")
+
+
 def test_a_file_that_takes_too_much_memory_is_ended_and_told_so(grade):
     (first, _) = grade(top="kept = [bytearray(2**20) for _ in range(2000)]")
 
@@ -209,6 +243,122 @@ def test_a_blocked_loop_names_the_line_that_blocks(grade):
     assert first.outcome == "event loop blocked"
     assert "time.sleep(60)  # blocks    stops the event loop here" in first.line
     assert first.likely == "sleeping"
+
+
+# What is likely
+
+
+FASTAPI = """\
+from fastapi import FastAPI, WebSocket
+app = FastAPI()
+{top}
+"""
+NOBODY_ACCEPTS = {
+    "another_path": """
+        @app.websocket("/ws")
+        async def echo(websocket: WebSocket):
+            await websocket.accept()
+    """,
+    "a_route_for_http": """
+        @app.get("/")
+        async def echo(websocket: WebSocket):
+            await websocket.accept()
+    """,
+    "a_handler_that_returns": """
+        @app.websocket("/")
+        async def echo(websocket: WebSocket):
+            return
+    """,
+}
+
+
+@pytest.mark.parametrize("name", NOBODY_ACCEPTS)
+def test_where_nobody_accepts_that_comes_before_the_advice_of_the_check(grade, name):
+    checks = CHECKS.replace("loop_blocked=", "closed_early=")
+
+    first, _ = grade(answer=FASTAPI, top=NOBODY_ACCEPTS[name], checks=checks)
+    (second,) = grade(answer=FASTAPI, top=NOBODY_ACCEPTS[name], checks=checks, task=2)
+
+    assert first.outcome == second.outcome == "closed early"
+    assert first.likely == f"{NOT_ACCEPTED} · sleeping"
+    assert second.likely == NOT_ACCEPTED
+
+
+def test_a_handler_that_waits_before_it_accepts_is_told_so(grade, monkeypatch):
+    monkeypatch.setattr(clients, "OPEN_DEADLINE", 0.5)
+    wait = "await asyncio.Event().wait()"
+    waits = ANSWER.replace("await send({{", f"{wait}\n    await send({{{{", 1)
+
+    (first,) = grade(answer=waits, task=1)
+
+    assert first.outcome == "silence"
+    assert first.line.endswith(f"{wait}    waits here")
+    assert first.likely == NOT_ANSWERED
+
+
+def test_what_stops_a_handshake_is_told_without_a_word_about_accepting(grade, monkeypatch):
+    monkeypatch.setattr(clients, "OPEN_DEADLINE", 0.5)
+    crashes = ANSWER.replace("await send({{", "1 / 0\n    await send({{", 1)
+    blocks = ANSWER.replace("await send({{", "time.sleep(60)\n    await send({{", 1)
+
+    (crashed,) = grade(answer=crashes, task=1)
+    (blocked,) = grade(answer=blocks, task=1)
+
+    assert (crashed.outcome, crashed.likely) == (
+        "server crashed",
+        LIKELY[Outcome.SERVER_CRASHED],
+    )
+    assert (blocked.outcome, blocked.likely) == ("event loop blocked", "sleeping")
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        "await close(1011, 'task 1 is still to do'); return",
+        'raise NotImplementedError("task 1 is still to do")',
+    ],
+)
+def test_a_stub_is_told_that_it_is_one_whatever_the_check_advises(grade, echo):
+    checks = CHECKS.replace("(wrong_", "(closed_early='looping', server_crashed='', wrong_")
+
+    (first,) = grade(echo=echo, checks=checks, task=1)
+
+    assert first.likely == NOT_BEGUN
+
+
+@pytest.mark.parametrize(
+    ("echo", "outcome", "advice"),
+    [
+        ("say(text)", "silence", NOT_AWAITED),
+        ("await say(str(receive()))", "wrong message", f"{NOT_AWAITED} · shouting"),
+        ("say(text); raise KeyError", "server crashed", NOT_AWAITED),
+    ],
+)
+def test_a_forgotten_await_is_named_with_its_line_of_the_log(grade, echo, outcome, advice):
+    (first,) = grade(echo=echo, task=1)
+
+    assert (first.outcome, first.likely) == (outcome, advice)
+    warning = first.log.splitlines()[-1]
+    assert warning.startswith("exercise.py:")
+    assert warning.endswith(" was never awaited")
+
+
+def test_a_crash_where_a_refusal_is_expected_names_the_line_and_the_error(grade):
+    refusal = """
+        await conversation.expect_refusal("eve", "/")
+    ana"""
+    checks = CHECKS.replace("ana", refusal.strip(), 1)
+    crashes = ANSWER.replace("await send({{", "1 / 0\n    await send({{", 1)
+
+    (first,) = grade(answer=crashes, checks=checks, task=1)
+
+    assert first.outcome == "server crashed"
+    assert first.got.endswith("refused with HTTP 500")
+    assert first.line.endswith("1 / 0")
+    assert first.log == "ZeroDivisionError: division by zero"
+
+
+# Faults of the grader
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from exercises.grader import programs, serving
-from exercises.grader.outcomes import Failure, Outcome
+from exercises.grader.outcomes import NOT_STARTED, Failure, Outcome
 from exercises.grader.programs import Program
 from exercises.grader.serving import LOG_LIMIT, until
 from exercises.grader.timeline import Timeline
@@ -110,6 +110,7 @@ async def test_a_file_that_cannot_be_imported_says_why(program, top, words):
     assert failed.outcome is Outcome.PROGRAM_CRASHED
     assert failed.got == "exercise.py did not start."
     assert words in failed.log
+    assert failed.likely == NOT_STARTED
 
 
 async def test_a_missing_function_is_named(program):

@@ -114,7 +114,7 @@ class Trial:
             )
         elif not self.right and not ending.error:
             self.failure = Failure(
-                Outcome.SILENCE,
+                Outcome.UNEXPECTED_MESSAGE,
                 f"check raises, for it was given {self.words}",
                 f"it returned: {self.words} was accepted",
             )
@@ -141,8 +141,8 @@ def tells(start, timeline, word):
 
 @pytest.mark.task(1, points=1)
 @pytest.mark.likely(
-    silence="let ships say several texts, one right after the other, and compare each one "
-    "that comes, word by word",
+    unexpected_message="let ships say several texts, one right after the other, and "
+    "compare each one that comes, word by word",
     program_crashed=ENDED,
 )
 async def test_texts(tells):
@@ -155,7 +155,8 @@ async def test_texts(tells):
 
 @pytest.mark.task(1, points=2)
 @pytest.mark.likely(
-    silence="let three ships or more listen, and the one that speaks is one of them",
+    unexpected_message="let three ships or more listen, and the one that speaks is one of "
+    "them",
     program_crashed=ENDED,
 )
 async def test_who_hears(tells):
@@ -168,8 +169,8 @@ async def test_who_hears(tells):
 
 @pytest.mark.task(1, points=1)
 @pytest.mark.likely(
-    silence="after a ship has left, each of the others hears it once: what must come next "
-    "if you let somebody talk then?",
+    unexpected_message="after a ship has left, each of the others hears it once: what must "
+    "come next if you let somebody talk then?",
     program_crashed=ENDED,
 )
 async def test_leaving(tells):
@@ -182,8 +183,8 @@ async def test_leaving(tells):
 
 @pytest.mark.task(2, points=2)
 @pytest.mark.likely(
-    silence="look at the close code of the ship that sent binary, and let the others talk "
-    "afterwards",
+    unexpected_message="look at the close code of the ship that sent binary, and let the "
+    "others talk afterwards",
     program_crashed=ENDED,
 )
 async def test_binary_messages(tells):
@@ -196,8 +197,8 @@ async def test_binary_messages(tells):
 
 @pytest.mark.task(2, points=1)
 @pytest.mark.likely(
-    silence="cut the line of a ship without a close frame; the others hear that it left, "
-    "and then they talk on",
+    unexpected_message="cut the line of a ship without a close frame; the others hear that "
+    "it left, and then they talk on",
     program_crashed=ENDED,
 )
 async def test_cut_lines(tells):
@@ -210,8 +211,8 @@ async def test_cut_lines(tells):
 
 @pytest.mark.task(3, points=3)
 @pytest.mark.likely(
-    silence="let one ship never receive, and send long texts until the systems keep no "
-    "more for it: without compression, and 200 of 64 KiB",
+    unexpected_message="let one ship never receive, and send long texts until the systems "
+    "keep no more for it: without compression, and 200 of 64 KiB",
     program_crashed=ENDED,
 )
 async def test_the_ship_that_stops_reading(tells):

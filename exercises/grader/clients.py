@@ -30,13 +30,14 @@ import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from .outcomes import Failure, Outcome
-from .timeline import Event, Kind, Timeline, shown
+from .outcomes import NOT_ACCEPTED, NOT_ANSWERED, Failure, Outcome
+from .timeline import Event, Kind, Timeline, printable, shown
 
 DEADLINE = 3.0  # seconds to wait for what should come at once
 OPEN_DEADLINE = 10.0  # seconds for an opening handshake, also one of fifty at a time
 SMALL_BUFFER = 4096  # bytes a client that does not read lets pile up on its side
 READING_BUFFER = 1024 * 1024  # bytes, about what a client usually has
+LONGEST_HEADER = 40  # characters of a header that are shown
 
 Message = str | bytes
 # What a check may ask for: text, bytes, or anything JSON can say.
@@ -79,12 +80,14 @@ class Conversation:
             await client.open(self.url + path, reads, headers or {}, options)
         except InvalidStatus as refusal:
             status = refusal.response.status_code
-            here = client.note(Kind.REFUSED, f"refused with HTTP {status}")
+            text = f"refused with HTTP {status}"
+            here = client.note(Kind.REFUSED, text, sent_along(headers))
             raise Failure(
                 Outcome.CLOSED_EARLY,
                 f"{name} may connect to {path}",
                 f"the opening handshake was refused with HTTP {status}",
                 here,
+                clue=NOT_ACCEPTED,
             ) from None
         except TimeoutError:
             raise Failure(
@@ -92,6 +95,7 @@ class Conversation:
                 f"{name} may connect to {path}",
                 f"no answer to the opening handshake within {OPEN_DEADLINE:g} s",
                 client.note(Kind.NOTE, "… still in the opening handshake"),
+                clue=NOT_ANSWERED,
             ) from None
         except (OSError, EOFError, WebSocketException) as error:
             raise Failure(
@@ -111,13 +115,11 @@ class Conversation:
         try:
             client = await self.join(name, path, **options)
         except Failure as failure:
-            here = self.timeline.events[-1]
-            if here.text == f"refused with HTTP {status}":
+            if failure.got.endswith(f"refused with HTTP {status}"):
                 return
             silent = failure.outcome is Outcome.SILENCE
             outcome = Outcome.SILENCE if silent else Outcome.WRONG_MESSAGE
-            got = failure.got if silent else here.text
-            raise Failure(outcome, wanted, got, here) from None
+            raise Failure(outcome, wanted, failure.got, failure.here) from None
         raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, "it was accepted", client.joined)
 
     async def post(
@@ -237,7 +239,8 @@ class Client:
             }
             options = quiet | options | {"sock": small_socket(url)}
         self._connection = await connect(url, **options)
-        self.joined = self.note(Kind.JOINED, f"joined /{url.split('/', 3)[-1]:.60}")
+        text = f"joined /{url.split('/', 3)[-1]:.60}"
+        self.joined = self.note(Kind.JOINED, text, sent_along(headers))
         if reads:
             self._reader = asyncio.create_task(self._read())
         else:
@@ -249,9 +252,9 @@ class Client:
         assert self._connection, "join first"
         return self._connection
 
-    def note(self, kind: Kind, text: str) -> Event:
+    def note(self, kind: Kind, text: str, headers: str = "") -> Event:
         """Record something about this client."""
-        return self.timeline.record(self.name, kind, text)
+        return self.timeline.record(self.name, kind, text, headers)
 
     async def _read(self) -> None:
         try:
@@ -484,6 +487,13 @@ class Client:
             await asyncio.wait(tasks)
         if self._connection:
             await self._connection.wait_closed()
+
+
+def sent_along(headers: Mapping[str, str] | None) -> str:
+    """The headers of a handshake in a line of text, each one cut if it is long."""
+    lines = [f"{name}: {printable(value)}" for name, value in (headers or {}).items()]
+    most = LONGEST_HEADER
+    return ", ".join(line if len(line) <= most else f"{line[:most]}…" for line in lines)
 
 
 def read_json(message: Message) -> Any:

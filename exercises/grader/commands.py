@@ -47,7 +47,7 @@ def dashboard(context: typer.Context) -> None:
     if context.invoked_subcommand:
         return
     progress = Progress()
-    table = Table("exercise", "what you can do after it", "points", "", box=None)
+    table = Table("exercise", "what you build", "points", "", box=None)
     for exercise in exercises():
         earned, total = progress.of(exercise).earned, exercise.total
         filled = 10 * earned // total if total else 0

@@ -32,12 +32,27 @@ LIKELY = {
     Outcome.GRADER_FAULT: "not your code; please report this output",
 }
 
+# What is likely whatever a check is about; its own advice comes after these.
+NOT_ACCEPTED = (
+    "nobody accepted: is there a route for exactly this path, and does its handler reach "
+    "`await websocket.accept()`?"
+)
+NOT_ANSWERED = (
+    "the handler waits before it has accepted: `await websocket.accept()` comes first"
+)
+NOT_AWAITED = "an `await` is missing: the log says that a coroutine was never awaited"
+
+# Where these fit, no check knows better.
+NOT_STARTED = "the file does not start: the last lines above say why"
+NOT_BEGUN = "this is still the stub: its last line ends it; write your answer in its place"
+
 
 class Failure(AssertionError):
     """A conversation that went another way than it should.
 
     `here` is the event of the timeline at which it did. `line` is the student's line, and
-    `likely` the advice, if they are known better here than elsewhere.
+    `likely` the advice, if they are known better here than elsewhere. A `clue` is advice
+    that does not take the place of the check's own, but comes before it.
     """
 
     def __init__(
@@ -50,6 +65,7 @@ class Failure(AssertionError):
         line: str = "",
         log: str = "",
         likely: str = "",
+        clue: str = "",
     ) -> None:
         super().__init__(f"{outcome}\n  expected  {expected}\n  got       {got}")
         self.outcome = outcome
@@ -59,3 +75,4 @@ class Failure(AssertionError):
         self.line = line
         self.log = log
         self.likely = likely
+        self.clue = clue

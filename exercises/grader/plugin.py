@@ -40,15 +40,16 @@ from typing import Any, Protocol
 import pytest
 
 from .clients import Conversation
-from .outcomes import LIKELY, Failure, Outcome
+from .outcomes import LIKELY, NOT_AWAITED, NOT_BEGUN, NOT_STARTED, Failure, Outcome
 from .programs import Program
 from .redis_beside import SetUpIncomplete
 from .results import Result, Status
-from .serving import ServerFailed, ServerProcess
+from .serving import NEVER_AWAITED, ServerFailed, ServerProcess
 from .timeline import Timeline
 
 CHECK_DEADLINE = 20.0  # seconds for one check, after which it is ended
 SECRETS = ["TOKEN", "SECRET_KEY"]  # random variables of every server's environment
+STILL_TO_DO = "is still to do"  # what every stub says when it ends
 AHEAD = 2  # servers that start while a check runs, so that no check waits for its own
 
 FAILED = pytest.StashKey[dict[Path, int]]()
@@ -212,6 +213,7 @@ def explain(
         lines = str(error).strip().splitlines()
         result.expected, result.got = "the server starts", lines[0]
         result.log = "\n".join(lines[1:][-6:])
+        result.likely = f"{NOT_STARTED}; the server looks for a variable called `app`"
     elif isinstance(error, SetUpIncomplete):
         outcome = Outcome.GRADER_FAULT
         result.status, result.got = Status.FAULT, str(error)
@@ -223,23 +225,35 @@ def explain(
         result.log = traceback
     for server in servers if isinstance(error, Failure) else []:
         judged = with_servers_word(outcome, server, result)
+        result.log = "\n".join([*result.log.splitlines(), *server.never_awaited[:1]])
         # The first that has more to say than that it waits has said it all.
         if judged is not outcome:
             outcome = judged
             break
     result.outcome = outcome
-    result.timeline = timeline.text(here=here)
+    result.timeline = timeline.text(here=here, headers=True)
     kept = [event for event in timeline.around(here) if event]
     result.events = [{**asdict(event), "here": event is here} for event in kept]
-    advice = item.get_closest_marker("likely")
-    key = outcome.replace(" ", "_").replace("event_loop", "loop")
-    result.likely = result.likely or (advice.kwargs if advice else {}).get(
-        key, LIKELY[outcome]
-    )
+    result.likely = likely(item, result, error)
     seed = item.config.option.seed
     result.again = (
         f"python -m exercises check {result.stem} --task {result.task} --seed {seed}"
     )
+
+
+def likely(item: pytest.Function, result: Result, error: BaseException) -> str:
+    """What is known of the cause, and then the advice of the check, if it has any."""
+    known = []
+    if isinstance(error, Failure):
+        if STILL_TO_DO in result.got + result.log:
+            return NOT_BEGUN
+        known += [NOT_AWAITED] if NEVER_AWAITED in result.log else []
+        # By now the outcome may be another one than that to which the clue belongs.
+        known += [error.clue] if error.clue and error.outcome == result.outcome else []
+    marker = item.get_closest_marker("likely")
+    key = result.outcome.replace(" ", "_").replace("event_loop", "loop")
+    known += [marker.kwargs[key]] if marker and key in marker.kwargs else []
+    return result.likely or " · ".join(known) or LIKELY[Outcome(result.outcome)]
 
 
 def with_servers_word(outcome: Outcome, server: ServerProcess, result: Result) -> Outcome:
@@ -258,7 +272,9 @@ def with_servers_word(outcome: Outcome, server: ServerProcess, result: Result) -
     if server.blocked and outcome is not Outcome.CLOSED_EARLY:
         result.line = f"{server.blocked[-1]}    stops the event loop here"
         return Outcome.LOOP_BLOCKED
-    if crash and outcome is not Outcome.WRONG_MESSAGE:
+    # A wrong message has a cause of its own, whatever crashed before it; HTTP 500 has not.
+    refused = result.got.endswith("refused with HTTP 500")
+    if crash and (refused or outcome is not Outcome.WRONG_MESSAGE):
         result.line = str(crash)
         trouble = server.trouble[-1:]
         result.log = "".join(trouble) if trouble != [result.got] else ""

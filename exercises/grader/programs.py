@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .outcomes import Failure, Outcome
+from .outcomes import NOT_STARTED, Failure, Outcome
 from .serving import Child, Place, ServerFailed, until
 from .timeline import Event, Kind, Timeline, shown
 
@@ -137,6 +137,7 @@ class Program(Child):
                 first,
                 line=str(self.crashed_at or ""),
                 log="\n".join(lines[-4:]),
+                likely=NOT_STARTED,
             ) from None
 
     async def ends(self, within: float = DEADLINE) -> Ending:

@@ -66,6 +66,7 @@ LONGEST_MARK = 20  # bytes
 TROUBLE = re.compile(
     r"^(?:[A-Za-z_.]*(?:Error|Exception|Disconnect)\w*\b.*|ERROR:.*)", re.M
 )
+NEVER_AWAITED = "was never awaited"  # the end of Python's word on a forgotten `await`
 # uvicorn says this of every handshake that was refused with a response, rightly or not.
 SPURIOUS = "ASGI callable returned without completing handshake."
 LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
@@ -287,6 +288,12 @@ class Child:
         """The errors in the log, a line each."""
         lines = [line.strip() for line in TROUBLE.findall(self.log)]
         return [line for line in lines if not line.endswith(SPURIOUS)]
+
+    @property
+    def never_awaited(self) -> list[str]:
+        """What the log says of forgotten `await`s, a line each, from the file's name on."""
+        lines = [line for line in self.log.splitlines() if line.endswith(NEVER_AWAITED)]
+        return [re.split(r"[/\\]", line)[-1] for line in lines]
 
     def report(self, deadline: float = 2.0) -> Report:
         """Ask the process how it is; an empty report if it no longer answers."""

@@ -35,12 +35,17 @@ ARROWS = {Kind.SENT: "→", Kind.RECEIVED: "←"}
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: `at` in seconds since the timeline began."""
+    """One thing that happened: `at` in seconds since the timeline began.
+
+    `headers` came along with an opening handshake. They are for who looks for a mistake:
+    in a picture a token would take all the room.
+    """
 
     at: float
     who: str
     kind: Kind
     text: str
+    headers: str = ""
 
     @property
     def arrow(self) -> str:
@@ -98,9 +103,9 @@ class Timeline:
     events: list[Event] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
-    def record(self, who: str, kind: Kind, text: str) -> Event:
+    def record(self, who: str, kind: Kind, text: str, headers: str = "") -> Event:
         """Add what just happened."""
-        event = Event(time.monotonic() - self.started, who, kind, text)
+        event = Event(time.monotonic() - self.started, who, kind, text, headers)
         self.events.append(event)
         return event
 
@@ -124,7 +129,9 @@ class Timeline:
         # What a notebook stores beside the diagram: the words, without the times.
         return self.text(times=False)
 
-    def text(self, *, here: Event | None = None, times: bool = True) -> str:
+    def text(
+        self, *, here: Event | None = None, times: bool = True, headers: bool = False
+    ) -> str:
         """Aligned lines, one an event; `here` marks the one where it went wrong.
 
         Of a long conversation only the beginning and the place around `here` are shown.
@@ -138,6 +145,7 @@ class Timeline:
                 continue
             clock = f"{event.at:6.3f} " if times else ""
             line = f"{clock}{event.who:<{names}} {event.arrow} {event.text}"
+            line += f" ({event.headers})" if headers and event.headers else ""
             lines.append(f"{line:<56} ← here" if event is here else line)
         return "\n".join(lines)
 

@@ -5,7 +5,9 @@ import pytest
 from exercises.grader.serving import SETTLE_DEADLINE, until
 
 LONG = 64 * 1024  # characters
-MANY = 120  # texts of that length: twice what the buffers of one that does not read hold
+# Texts of that length: twice what the buffers of one that does not read hold, and what
+# waits in a queue of a hundred as well.
+MANY = 250
 
 
 def names(word, *first):
@@ -63,7 +65,8 @@ async def test_a_newcomer_hears_who_is_there(conversation, word):
 @pytest.mark.likely(
     silence="when receiving raises WebSocketDisconnect, this one hung up: tell the rest",
     wrong_message="who hung up is on the line no more, and the rest hear of it once: take "
-    "the connection out first, then tell the rest",
+    "the connection out first, then tell the rest; and a newcomer hears all names that are "
+    "left, in alphabetical order",
     server_crashed="catch WebSocketDisconnect around the whole conversation, take the "
     "connection out, and only then tell the rest: sending to who has left raises",
     closed_early="a handler receives for as long as its telephone is connected; sending to "
@@ -171,10 +174,12 @@ async def test_the_last_telephone_is_told(conversation, server, word):
 @pytest.mark.task(4, points=1)
 @pytest.mark.likely(
     server_crashed="receive_text() fails on a binary message: look at what receive() "
-    "returns, and take the connection out in `finally`, whatever ended it",
+    "returns; and whatever ends the conversation, your own close included, must take the "
+    "telephone out: do it in `finally`",
     closed_early="the telephone that sent a binary message is closed with code 1003, and "
     "no other one",
-    silence="close the telephone with 1003; the person has hung up if it was the last one",
+    silence="close the telephone with 1003; whatever ends the conversation, your own close "
+    "included, must take the telephone out: do it in `finally`, and tell the rest there",
     wrong_message="the close code is 1003, and only for the telephone that sent it; the "
     "others hear of it if it was the last of that name",
     unexpected_message="a binary message is passed on to nobody: close with code 1003",
@@ -230,7 +235,8 @@ async def test_lightning_is_hanging_up(conversation, server, word):
 @pytest.mark.task(4, points=2)
 @pytest.mark.likely(
     silence="the loop over all telephones waits for the one that does not read: give each "
-    "telephone a bounded queue, and a task that sends what is in it",
+    "telephone a bounded queue, and a task that sends what is in it; if there are queues, "
+    "put into them without waiting",
     wrong_message="only the telephone that does not read may miss a text; its person has "
     "another one, and is still on the line",
     closed_early="a queue or a connection for each telephone, not for each person: only "

@@ -222,10 +222,11 @@ NO_FIT = [
 @pytest.mark.likely(
     server_crashed="parsing raises, or a key is missing, or it is no dictionary at all: "
     "catch what the parsing raises inside the loop, and answer with an error",
-    closed_early="an error is an answer and not the end: catch it inside the loop",
+    closed_early="an error is an answer and not the end, for a binary message too: catch "
+    "it inside the loop",
     silence="each message that makes no sense is answered with one error",
-    wrong_message='what makes no sense is answered with {"kind": "error", "reason": "…"}: '
-    "to its sender alone, and no turn is taken",
+    wrong_message='what makes no sense is answered with {"kind": "error", "reason": "…"}, '
+    "where `reason` is a text: to its sender alone, and no turn is taken",
 )
 async def test_what_makes_no_sense_is_answered(conversation, word):
     """what makes no sense is answered with an error, that is all"""
@@ -252,8 +253,8 @@ HALF = r'{"kind": "say", "text": "\ud800"}'  # one half of a character that has 
     closed_early="json.loads raises more than JSONDecodeError, and passes texts that "
     "cannot be sent again: Pydantic's validate_json refuses them all",
     silence="each message that makes no sense is answered with one error",
-    wrong_message="what makes no sense is answered with an error, to its sender alone, and "
-    "takes no turn: look whether all is well before you begin",
+    wrong_message="what makes no sense is answered with an error whose `reason` is a text, "
+    "to its sender alone, and takes no turn: look whether all is well before you begin",
 )
 async def test_no_message_is_too_strange(conversation, server, word):
     """no message is too strange to be answered"""

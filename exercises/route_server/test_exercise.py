@@ -51,7 +51,8 @@ async def test_names_may_hold_anything(conversation, server, word):
 @pytest.mark.likely(
     server_crashed="a path parameter is a str unless its annotation says otherwise",
     wrong_message="the floor above is the number plus one",
-    closed_early="the route is `/floor/{number}/bell`, and it receives in a loop",
+    closed_early="the route is `/floor/{number}/bell`, where -1 is an integer too, and it "
+    "receives in a loop",
 )
 async def test_the_bell_rings_one_floor_above(conversation, word):
     """the bell rings one floor above"""

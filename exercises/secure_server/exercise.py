@@ -2,7 +2,7 @@
 
 Your tasks stand in README.md beside this file.
 
-    TOKEN=secret uvicorn exercise:app --reload
+    uvicorn exercise:app --reload
 """
 
 import os

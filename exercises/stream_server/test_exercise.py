@@ -220,7 +220,8 @@ async def expect_read(client, following):
     silence="something still runs for a listener who has left: the end of reading must end "
     "the countdown, in the middle of its wait",
     server_crashed="when the listener has left there is nobody to send to and nothing to "
-    "close: close after lift-off, not in `finally`, and catch WebSocketDisconnect",
+    "close: close after lift-off, not in `finally`, and catch WebSocketDisconnect; out of "
+    "a TaskGroup it comes as a group: `except* WebSocketDisconnect`",
 )
 async def test_leaving_stops_the_countdown_at_once(conversation, server, word):
     """who leaves stops the countdown at once"""
@@ -256,7 +257,8 @@ async def test_leaving_stops_the_countdown_at_once(conversation, server, word):
     closed_early="who leaves stops no countdown but the own one",
     wrong_message="who leaves changes nothing for the others",
     server_crashed="something went on sending to a listener who had left: end it with its "
-    "handler, and catch WebSocketDisconnect around the whole conversation",
+    "handler, and catch WebSocketDisconnect around the whole conversation; out of a "
+    "TaskGroup it comes as a group: `except* WebSocketDisconnect`",
 )
 async def test_the_others_count_on(conversation, server, word):
     """when listeners leave, the others count on"""

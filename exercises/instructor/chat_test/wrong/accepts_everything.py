@@ -1,7 +1,7 @@
 """Looks whether the server answers at all, as a health check does.
 
 fails: test_texts
-outcome: silence
+outcome: unexpected message
 advice: compare each one that comes
 """
 

@@ -1,7 +1,7 @@
 """Skips farewells until the text comes for which it waits, so one too many is no matter.
 
 fails: test_leaving
-outcome: silence
+outcome: unexpected message
 advice: each of the others hears it once
 """
 

@@ -1,7 +1,7 @@
 """Closes the connection politely and takes that for a line that is cut.
 
 fails: test_cut_lines
-outcome: silence
+outcome: unexpected message
 advice: cut the line of a ship without a close frame
 """
 

@@ -1,7 +1,7 @@
 """Lets two ships talk, and so never meets the third.
 
 fails: test_who_hears
-outcome: silence
+outcome: unexpected message
 advice: let three ships or more listen
 """
 

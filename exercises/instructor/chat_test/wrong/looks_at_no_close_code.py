@@ -1,7 +1,7 @@
 """Is content if a binary message ends the connection in whatever way.
 
 fails: test_binary_messages
-outcome: silence
+outcome: unexpected message
 advice: look at the close code
 """
 

@@ -1,7 +1,7 @@
 """Sends 64 KiB of full stops, which compression makes into a hundred bytes.
 
 fails: test_the_ship_that_stops_reading
-outcome: silence
+outcome: unexpected message
 advice: without compression
 """
 

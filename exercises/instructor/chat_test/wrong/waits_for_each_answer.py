@@ -1,7 +1,7 @@
 """Says one text, waits for the answers, says the next: nothing ever follows quickly.
 
 fails: test_texts
-outcome: silence
+outcome: unexpected message
 advice: one right after the other
 """
 

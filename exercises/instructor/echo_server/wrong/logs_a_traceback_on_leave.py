@@ -2,7 +2,7 @@
 
 fails: test_leaving_is_quiet
 outcome: server crashed
-advice: catch it around the whole conversation
+advice: end the conversation on either
 """
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect

@@ -1,4 +1,4 @@
-"""Takes the word off wherever it stands, not only at the beginning.
+"""Takes the word off wherever it stands, and not only the first one.
 
 fails: test_a_slow_text_is_answered
 outcome: wrong message
@@ -23,8 +23,9 @@ async def parrot(websocket: WebSocket) -> None:
             if message.get("text") is None:
                 raise WebSocketException(1003, "text only")
             text = message["text"]
-            if "slow " in text:
+            if text.startswith("slow "):
                 await asyncio.sleep(0.5)
-            await websocket.send_text(f"Polly: {text.replace('slow ', '')}")
+                text = text.replace("slow ", "")
+            await websocket.send_text(f"Polly: {text}")
     except WebSocketDisconnect:
         pass

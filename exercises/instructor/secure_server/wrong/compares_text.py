@@ -1,7 +1,7 @@
 """Gives compare_digest text, as its name suggests, and not bytes.
 
 fails: test_no_key_makes_the_server_fail
-outcome: wrong message
+outcome: server crashed
 advice: compare bytes
 """
 

@@ -1,0 +1,70 @@
+"""Closes with 4001, and goes on as if nothing had happened.
+
+fails: test_a_browser_is_told_why
+outcome: server crashed
+advice: let the endpoint end
+"""
+
+import hmac
+import os
+from typing import Annotated
+
+from fastapi import (
+    Depends,
+    FastAPI,
+    Header,
+    Query,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    status,
+)
+
+TOKEN = os.environ.get("TOKEN", "secret")
+
+app = FastAPI()
+
+
+def fits(key: str | None) -> bool:
+    # An empty TOKEN would be equal to no key at all.
+    if not key:
+        return False
+    # Bytes, because compare_digest() raises for text beyond ASCII.
+    return hmac.compare_digest(key.encode(), TOKEN.encode())
+
+
+def has_key(
+    key: Annotated[str | None, Query()] = None,
+    authorization: Annotated[str | None, Header()] = None,
+) -> bool:
+    scheme, _, brought = (authorization or "").partition(" ")
+    return fits(key) or (scheme.lower() == "bearer" and fits(brought))
+
+
+def refuse_without_key(allowed: Annotated[bool, Depends(has_key)]) -> None:
+    if not allowed:
+        raise WebSocketException(status.WS_1008_POLICY_VIOLATION)
+
+
+async def keep_notes(websocket: WebSocket) -> None:
+    try:
+        await websocket.send_text("The vault is open")
+        while True:
+            await websocket.send_text(f"Kept: {await websocket.receive_text()}")
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/vault", dependencies=[Depends(refuse_without_key)])
+async def vault(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await keep_notes(websocket)
+
+
+@app.websocket("/desk")
+async def desk(websocket: WebSocket, allowed: Annotated[bool, Depends(has_key)]) -> None:
+    await websocket.accept()
+    if not allowed:
+        # Only now: a code that is sent before the handshake is an HTTP 403 to a browser.
+        await websocket.close(4001, "this key does not fit")
+    await keep_notes(websocket)

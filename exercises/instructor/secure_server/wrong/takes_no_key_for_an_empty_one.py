@@ -1,0 +1,68 @@
+"""Compares whatever came with TOKEN, also where both are empty.
+
+fails: test_an_empty_token_opens_nothing
+outcome: unexpected message
+advice: look whether there is a key at all
+"""
+
+import hmac
+import os
+from typing import Annotated
+
+from fastapi import (
+    Depends,
+    FastAPI,
+    Header,
+    Query,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    status,
+)
+
+TOKEN = os.environ.get("TOKEN", "secret")
+
+app = FastAPI()
+
+
+def fits(key: str | None) -> bool:
+    # Bytes, because compare_digest() raises for text beyond ASCII.
+    return hmac.compare_digest((key or "").encode(), TOKEN.encode())
+
+
+def has_key(
+    key: Annotated[str | None, Query()] = None,
+    authorization: Annotated[str | None, Header()] = None,
+) -> bool:
+    scheme, _, brought = (authorization or "").partition(" ")
+    return fits(key) or (scheme.lower() == "bearer" and fits(brought))
+
+
+def refuse_without_key(allowed: Annotated[bool, Depends(has_key)]) -> None:
+    if not allowed:
+        raise WebSocketException(status.WS_1008_POLICY_VIOLATION)
+
+
+async def keep_notes(websocket: WebSocket) -> None:
+    try:
+        await websocket.send_text("The vault is open")
+        while True:
+            await websocket.send_text(f"Kept: {await websocket.receive_text()}")
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/vault", dependencies=[Depends(refuse_without_key)])
+async def vault(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await keep_notes(websocket)
+
+
+@app.websocket("/desk")
+async def desk(websocket: WebSocket, allowed: Annotated[bool, Depends(has_key)]) -> None:
+    await websocket.accept()
+    if not allowed:
+        # Only now: a code that is sent before the handshake is an HTTP 403 to a browser.
+        await websocket.close(4001, "this key does not fit")
+        return
+    await keep_notes(websocket)
