@@ -380,6 +380,14 @@ def test_a_check_that_breaks_is_a_fault_of_the_grader(grade, statement, words):
     assert exit_code(results) == Exit.FAULT
 
 
+def test_what_a_check_leaves_to_the_garbage_collector_is_no_fault(grade):
+    leaves = "import socket; socket.socket().bind(('127.0.0.1', 0))"
+
+    results = grade(checks=CHECKS.replace("text = word()", f"{leaves}; text = word()"))
+
+    assert exit_code(results) == Exit.PASSED
+
+
 @pytest.mark.parametrize("skips", ["pytest.skip('why')", "pytest.xfail('why')"])
 def test_a_check_that_skips_itself_is_a_fault_of_the_grader(grade, skips):
     first, second = results = grade(checks=CHECKS.replace("await ana.send(text)", skips))

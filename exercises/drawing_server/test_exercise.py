@@ -12,6 +12,9 @@ ROOM = 30  # notes on a wall
 LARGE = 100_000  # characters of a note
 ROUNDS = 20  # times that somebody pins and tears a large note
 FLOOD = 1000  # pointers or moves in one breath
+LONG_NAME = 7500  # characters; a URL has little room for more
+POINTERS = 700  # with such a name, of two: 10 MB, more than the buffers hold
+FAR, FURTHER = 400, 1700  # large notes and moves: 40 MB and 2500 changes
 CUTS = 4  # times that a line is cut
 LONG = 10.0  # seconds for a wall of 3 MB to arrive
 NO_JSON = ["", "hello", "{", '{"type": "clear"', "{'type': 'clear'}", "[" * 100_000]
@@ -139,7 +142,7 @@ async def expect_error(client):
         raise Failure(Outcome.WRONG_MESSAGE, f"{client.name} ← {wanted}", got)
 
 
-@pytest.mark.task(1, points=2)
+@pytest.mark.task(1, points=1)
 @pytest.mark.likely(
     wrong_message="compare key by key: each change has its own `type` and its own keys, "
     "and an id is given once, also when its note is gone",
@@ -318,6 +321,45 @@ async def test_a_flood_of_pointers_costs_nothing(conversation, word):
             raise Failure(Outcome.WRONG_MESSAGE, f"each change once: {texts}", got)
 
 
+@pytest.mark.task(3, points=1)
+@pytest.mark.likely(
+    silence="the last pointer of somebody never came, for other pointers were waiting: of "
+    "each name the newest waits until it is sent. One place for all names loses it, and so "
+    "does leaving out what comes while something waits",
+    closed_early="a flood of pointers is no reason to close: of each one's pointers only "
+    "the newest has to wait",
+    wrong_message="a pointer goes to the others and not back, with the name of whom it "
+    "belongs to",
+    server_crashed="a full queue raises QueueFull: of each name the newest pointer waits",
+    loop_blocked="this call stops the event loop, and with it everybody",
+)
+async def test_the_last_pointer_of_each_arrives(conversation, word):
+    """who was behind hears the last pointer of everybody"""
+    wall, painters, plain = word(), ["ana", "ben"], {"compression": None}
+    names = [f"{painter}-{word()}-".ljust(LONG_NAME, "x") for painter in painters]
+    ana, ben = [
+        await conversation.join(painter, f"/walls/{wall}/{name}", **plain)
+        for painter, name in zip(painters, names, strict=True)
+    ]
+    for client in [ana, ben]:
+        await client.expect(picture([]))
+    zoe = await conversation.join("zoe", f"/walls/{wall}/zoe", reads=False)
+
+    first, last = {"x": 1, "y": 1}, {"x": 7, "y": 7}
+    pointers = [{"type": "pointed", "who": name} for name in names]
+    for at in [*[first] * POINTERS, last]:
+        for client in [ana, ben]:
+            await client.send({"type": "point"} | at)
+        await ana.expect(pointers[1] | at)
+        await ben.expect(pointers[0] | at)
+
+    zoe.read_again()
+    missing = [pointer | last for pointer in pointers]
+    while missing:
+        heard = await zoe.receive(f"{missing[0]['who'][:3]}'s last pointer, {last}")
+        missing = [pointer for pointer in missing if pointer != heard]
+
+
 def expect_same(*editors):
     """All of these must have the same picture."""
     for one, another in zip(editors, editors[1:], strict=False):
@@ -397,15 +439,17 @@ async def test_cut_lines_leave_no_gap(conversation, server, word):
     await server.expect_quiet()
 
 
-@pytest.mark.task(4, points=2)
+@pytest.mark.task(4, points=1)
 @pytest.mark.likely(
     silence="whoever awaits the sending waits for the slowest: give everybody a place "
     "where changes wait, and a task that sends. If that place is full, end the connection: "
     "a change that is dropped is missing for ever",
     wrong_message="who was slow in reading has another wall than the others: the picture "
     "and every change after it wait in one place, in order, and none is dropped",
-    closed_early="the one who does not read is nobody else's business: no full queue and "
-    "no failing send may end another's handler",
+    closed_early="somebody who reads was closed. Either another's full queue or failing "
+    "send ended this handler; or this one's own place was full although its client reads: "
+    "it must hold a whole wall, and what arrives together is received without a pause, so "
+    "give the tasks that send a turn (await asyncio.sleep(0))",
     server_crashed="a full queue raises QueueFull: that is the end of that connection, and "
     "not of the handler of whoever made the change",
     loop_blocked="this call stops the event loop, and with it everybody",
@@ -453,3 +497,46 @@ async def hears_the_end(editor, text):
             raise
         return False
     return True
+
+
+@pytest.mark.task(4, points=1)
+@pytest.mark.likely(
+    unexpected_message="all of this waited for one who does not read, and more would have: "
+    "bound the place where changes wait, and if it is full, close with 1013",
+    wrong_message="whoever is too far behind is closed with 1013",
+    silence="whoever is too far behind is closed with 1013, and delays nobody until then",
+    closed_early="the one who does not read is nobody else's business",
+    server_crashed="a full queue raises QueueFull: that is the end of that connection, and "
+    "not of the handler of whoever made the change",
+    loop_blocked="this call stops the event loop, and with it everybody",
+)
+async def test_who_is_too_far_behind_is_closed(conversation, server, word):
+    """who is too far behind is closed with 1013"""
+    wall, noise = word(), random.Random(word())
+    ana = await enter(conversation, wall, "ana", compression=None)
+    zoe = await conversation.join("zoe", f"/walls/{wall}/zoe", reads=False)
+
+    text = noise.randbytes(LARGE // 2).hex()
+    for number in range(1, FAR + 1):
+        await change(pin(text), pinned(number, text), ana)
+        await change({"type": "tear", "id": number}, {"type": "torn", "id": number}, ana)
+    await change(pin(text), pinned(FAR + 1, text), ana)
+    moved = {"id": FAR + 1, "x": 5, "y": 5}
+    ana.push(json.dumps({"type": "move"} | moved), times=FURTHER)
+    for _ in range(FURTHER):
+        await ana.expect({"type": "moved"} | moved)
+
+    wanted = "zoe's connection is closed with code 1013"
+    zoe.read_again()
+    # The wall as it was comes first.
+    left = 1 + 2 * FAR + 1 + FURTHER
+    while await zoe.hears():
+        left -= 1
+        if not left:
+            got = f"zoe ← all of {2 * FAR + FURTHER} changes, which have waited for her"
+            raise Failure(Outcome.UNEXPECTED_MESSAGE, wanted, got)
+        # One who reads at leisure: nothing gets much time to send without a pause.
+        server.report()
+    # No close frame reaches one who has not read for long.
+    if zoe.code not in (1013, 1006):
+        raise Failure(Outcome.WRONG_MESSAGE, wanted, f"it is closed with {zoe.code}")

@@ -148,7 +148,8 @@ def names(word, *first):
 @pytest.mark.likely(
     wrong_message="`radio check` is answered `loud and clear`, any other text `T` with "
     "`Noted: T`, an empty one as well",
-    silence="each text is answered, also an empty one",
+    silence="each text is answered at once, also an empty one: wait for a message with a "
+    "time limit, never for the time alone",
     closed_early="the handler receives and answers in a loop, and is in no hurry to close",
     unexpected_message="the question of task 2 comes after half of PATIENCE, in seconds",
     server_crashed="the exception is in your handler; its last line stands above",

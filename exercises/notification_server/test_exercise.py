@@ -4,75 +4,41 @@ import asyncio
 import json
 import random
 
-import httpx2
 import pytest
 
 from exercises.grader.outcomes import Failure, Outcome
 from exercises.grader.serving import SETTLE_DEADLINE, until
-from exercises.grader.timeline import Kind, shown
+from exercises.grader.timeline import shown
 
 KEPT = 20  # notes
-LONG = 400_000  # characters; twenty notes are twice what the buffers of a tab hold
+LONG = 800_000  # characters; ten notes are more than the buffers of a tab hold
 FULL = 18  # long notes that wait for a tab; two more can be kept
 PAUSE = 0.2  # seconds for the server to run into a tab that does not read
 ANSWER = 5.0  # seconds to wait for an answer that should come at once
 
 
 class Desk:
-    """Whoever posts notes; what is asked and answered stands in the timeline, too."""
+    """Whoever posts notes."""
 
-    def __init__(self, http, timeline):
-        self.http, self.timeline = http, timeline
+    def __init__(self, conversation):
+        self.conversation = conversation
 
-    def note(self, kind, text):
-        return self.timeline.record("desk", kind, text)
-
-    async def post(self, reader, note, status, answer=None):
-        """Post something, and expect this status and, if given, this answer."""
-        path, raw = f"/readers/{reader}/notes", note
-        if not isinstance(raw, bytes | str):
-            raw = json.dumps(note)
-        asked = f"POST {path} {shown(raw)}"
-        wanted = f"desk ← {status} {shown(json.dumps(answer)) if answer else ''}".rstrip()
-        self.note(Kind.SENT, asked)
-        try:
-            headers = {"Content-Type": "application/json"}
-            got = await self.http.post(path, content=raw, headers=headers)
-        except httpx2.TimeoutException:
-            here = self.note(Kind.NOTE, "… still waiting for the answer")
-            late = f"no answer to the POST within {ANSWER:g} s"
-            raise Failure(Outcome.SILENCE, wanted, late, here) from None
-        except httpx2.HTTPError as error:
-            here = self.note(Kind.LOST, "no answer")
-            why = f"no answer: {error or type(error).__name__}"
-            raise Failure(Outcome.CLOSED_EARLY, wanted, why, here) from None
-        here = self.note(Kind.RECEIVED, f"{got.status_code} {shown(got.text)}")
-        if got.status_code != status or (answer and parsed(got.text) != answer):
-            crashed = got.status_code == 500
-            outcome = Outcome.SERVER_CRASHED if crashed else Outcome.WRONG_MESSAGE
-            raise Failure(outcome, wanted, f"desk ← {here.text}", here)
+    async def post(self, reader, note, status):
+        """Post something, and expect this status; return what came back."""
+        asked = "desk", f"/readers/{reader}/notes", note, status
+        return await self.conversation.post(*asked, within=ANSWER)
 
     async def tell(self, reader, *notes):
         """Post good notes, one after the other."""
         for note in notes:
-            await self.post(reader, {"text": note["text"]}, 201, note)
+            answer = await self.post(reader, {"text": note["text"]}, 201)
+            answer.expect(note)
 
 
 @pytest.fixture
-async def desk(server, conversation):
+def desk(conversation):
     """Whoever posts notes, over HTTP."""
-    async with httpx2.AsyncClient(
-        base_url=server.http_url, timeout=ANSWER, trust_env=False
-    ) as http:
-        yield Desk(http, conversation.timeline)
-
-
-def parsed(text):
-    """What a text says as JSON, or None."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+    return Desk(conversation)
 
 
 def notes(word, first, last, size=0):
@@ -259,6 +225,7 @@ async def test_the_newest_twenty_are_kept(conversation, desk, word):
 )
 async def test_nothing_takes_notes_for_a_closed_tab(conversation, server, desk, word):
     """nothing takes a note for a tab that has closed"""
+    before = set(server.report().waiting)
     reader, told = word(), notes(word, 1, 9)
     heard = iter(told)
 
@@ -280,6 +247,12 @@ async def test_nothing_takes_notes_for_a_closed_tab(conversation, server, desk, 
         await expect_notes(kept, again)
         await again.leave()
         await server.expect_quiet()
+    if not await until(lambda: set(server.report().waiting) <= before, SETTLE_DEADLINE):
+        raise Failure(
+            Outcome.SILENCE,
+            "nothing runs for tabs that have closed",
+            "their handlers have ended, but what they started has not",
+        )
 
 
 @pytest.mark.task(3, points=1)
@@ -319,7 +292,7 @@ async def test_a_cut_line_loses_no_kept_notes(conversation, server, desk, word):
     server_crashed="what is kept changes while you send it: a loop over it may fail",
     closed_early="a tab that does not read for a moment is welcome all the same",
 )
-async def test_new_notes_come_after_the_kept_ones(conversation, desk, word):
+async def test_new_notes_come_after_the_kept_ones(conversation, server, desk, word):
     """new notes come after the kept ones, and each comes once"""
     reader, told = word(), notes(word, 1, FULL, LONG)
     late = notes(word, FULL + 1, FULL + 3)
@@ -332,7 +305,11 @@ async def test_new_notes_come_after_the_kept_ones(conversation, desk, word):
     await asyncio.wait([posting], timeout=PAUSE)
     ana.read_again()
 
-    await expect_notes([*told, *late[:2]], ana)
+    for note in told:
+        await expect_notes([note], ana)
+        # Nobody reads until the server has answered this: its sending has to wait again.
+        server.report()
+    await expect_notes(late[:2], ana)
     await posting
     second = await open_tab(conversation, "ana 2", reader)
     await desk.tell(reader, late[2])

@@ -195,8 +195,10 @@ async def test_a_small_film_does_not_wait_for_a_big_one(conversation, word):
 @slow_and_impatient
 @pytest.mark.task(3, points=1)
 @pytest.mark.likely(
-    closed_early="an unread message keeps uvicorn from reading on, so that it misses the "
-    "answers to its pings and closes: read as long as the work lasts",
+    closed_early='with 1011 "keepalive ping timeout": a message was left unread, and '
+    "uvicorn misses the answers to its pings; read as long as the work lasts. With 1006: "
+    "your handler has ended; iter_text() and receive_text() fail on a binary message, and "
+    "a task keeps its exception to itself: receive() takes both kinds",
     silence="what the customer says is not read: read as long as the work lasts, also in "
     "the middle of a print",
     server_crashed="receive_text() fails on a binary message: receive() takes both kinds",

@@ -209,7 +209,8 @@ async def test_a_refusal_is_final(board):
     "tool that `follow` is given",
     closed_early="only 4001, 401 and 403 are for good: after any other end, sleep and come "
     "back; `async for` ends without an exception after close code 1000",
-    program_crashed="a lost line raises ConnectionClosed, whatever the close code",
+    program_crashed="a lost line raises ConnectionClosed, too, without a close frame: its "
+    "rcvd is None",
     silence="when a connection has ended, `await sleep(…)` with the tool that `follow` is "
     "given, and connect again",
 )
@@ -242,7 +243,8 @@ async def test_it_comes_back_to_where_it_was(board, word):
 @pytest.mark.likely(
     program_crashed="what `connect` raises has many classes: OSError if nobody listens, "
     "InvalidStatus for HTTP 503, InvalidMessage if the line is cut in the handshake",
-    closed_early="a server that cannot be reached is a pause, not an end",
+    closed_early="a server that cannot be reached, or refuses with 503, is a pause; only "
+    "401, 403 and close code 4001 are an end",
     unexpected_message="before each attempt but the first, `await sleep(…)` once",
     wrong_message="as long as there was no hello, there is nothing to say in the query",
     silence="an attempt that failed is followed by `await sleep(…)` and another one",

@@ -1,4 +1,4 @@
-"""Has a queue for each client, and drops a change when it is full.
+"""Has a place for each client where changes wait, and drops a change when it is full.
 
 fails: test_who_stops_reading_delays_nobody
 outcome: silence
@@ -7,14 +7,15 @@ advice: missing for ever
 
 import asyncio
 import json
+from collections import deque
 from contextlib import suppress
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 ROOM = 30  # notes on a wall
-CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
+BACKLOG = 100  # messages that may wait for one client
 
 Place = Annotated[int, Field(ge=0, le=999)]
 
@@ -60,21 +61,35 @@ class Member:
     def __init__(self, websocket: WebSocket, who: str) -> None:
         self.websocket = websocket
         self.who = who
-        self.waiting: asyncio.Queue[str] = asyncio.Queue(100)
-        self.writer = asyncio.create_task(self.write())
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+        self.waiting: deque[str] = deque()
+        self.pointers: dict[str, str] = {}  # the newest of each other name
+        self.writer: asyncio.Task[None] | None = None
 
     def send(self, event: dict[str, object]) -> None:
-        """Leave a message for the writer; a full queue drops it."""
-        with suppress(asyncio.QueueFull):
-            self.waiting.put_nowait(json.dumps(event))
+        """Leave a message for the writer, if there is room."""
+        if len(self.waiting) < BACKLOG:
+            self.waiting.append(json.dumps(event))
+            self.wake()
+
+    def point(self, who: str, event: dict[str, object]) -> None:
+        """Leave a pointer in the place of the last one of that name."""
+        self.pointers[who] = json.dumps(event)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.writer is None:
+            self.writer = asyncio.create_task(self.write())
 
     async def write(self) -> None:
         # When the line is cut, the endpoint learns of it while receiving.
         with suppress(WebSocketDisconnect, RuntimeError):
-            while True:
-                await self.websocket.send_text(await self.waiting.get())
+            while self.waiting or self.pointers:
+                if self.waiting:
+                    await self.websocket.send_text(self.waiting.popleft())
+                else:
+                    longest = next(iter(self.pointers))
+                    await self.websocket.send_text(self.pointers.pop(longest))
+        self.writer = None
 
 
 class Wall:
@@ -91,7 +106,8 @@ class Wall:
 
     def leave(self, member: Member) -> None:
         self.members.discard(member)
-        member.writer.cancel()
+        if member.writer:
+            member.writer.cancel()
 
     def tell(self, event: dict[str, object]) -> None:
         for member in self.members:
@@ -125,7 +141,7 @@ class Wall:
             case Point(x=x, y=y):
                 who = member.who
                 for other in self.members - {member}:
-                    other.send({"type": "pointed", "who": who, "x": x, "y": y})
+                    other.point(who, {"type": "pointed", "who": who, "x": x, "y": y})
 
 
 walls: dict[str, Wall] = {}
@@ -150,24 +166,15 @@ async def note_wall(websocket: WebSocket, wall: str, who: str) -> None:
     member = Member(websocket, who)
     mine.join(member)
     try:
-        async with member.stay:
-            while True:
-                message = await websocket.receive()
-                if message["type"] == "websocket.disconnect":
-                    break
-                try:
-                    mine.take(member, understand(message.get("text")))
-                except ValueError as error:
-                    member.send({"type": "error", "reason": reason(error)})
-                # Messages that arrive together are read without a pause; the writers need
-                # one.
-                await asyncio.sleep(0)
-    except TimeoutError:
-        pass
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            try:
+                mine.take(member, understand(message.get("text")))
+            except ValueError as error:
+                member.send({"type": "error", "reason": reason(error)})
+            # Messages that arrive together are read without a pause; the writers need one.
+            await asyncio.sleep(0)
     finally:
         mine.leave(member)
-    if member.stay.expired():
-        # Evicted. Even close() waits for ever on a client that does not read.
-        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-            goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-            await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
