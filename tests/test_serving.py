@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exercises.grader import forking
+from exercises.grader import forking, serving
 from exercises.grader.clients import Conversation
 from exercises.grader.outcomes import Failure, Outcome
 from exercises.grader.serving import (
@@ -316,6 +316,26 @@ async def test_a_handler_that_outlives_its_client_is_not_quiet(student, monkeypa
 
     assert failed.value.outcome is Outcome.SILENCE
     assert failed.value.got == "1 still running"
+
+
+async def test_a_task_that_outlives_its_handler_is_not_quiet(student, monkeypatch):
+    monkeypatch.setattr(serving, "SETTLE_DEADLINE", 0.1)
+    body = "tasks.add(asyncio.create_task(wait())); await say(text)"
+    top = """
+        tasks = set()
+        async def wait():
+            await asyncio.Event().wait()
+    """
+
+    with ServerProcess(student(body, top=top)) as server:
+        before = server.report()
+        await ask(server)
+        await server.expect_quiet()
+        with pytest.raises(Failure) as failed:
+            await server.expect_quiet(since=before)
+
+    assert failed.value.outcome is Outcome.SILENCE
+    assert failed.value.expected == "nothing runs for those who have left"
 
 
 async def test_a_server_that_has_ended_is_not_quiet(student, monkeypatch):

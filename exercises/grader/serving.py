@@ -416,8 +416,11 @@ class ServerProcess(Child):
 
         return await until(over, deadline) and self.exit_code is None
 
-    async def expect_quiet(self) -> None:
-        """Expect that all handlers have ended by now and that no error was logged."""
+    async def expect_quiet(self, since: Report | None = None) -> None:
+        """Expect that all handlers have ended by now and that no error was logged.
+
+        With the report of an earlier moment, also that nothing else runs than did then.
+        """
         if not await self.settled():
             report = self.report()
             raise Failure(
@@ -430,6 +433,14 @@ class ServerProcess(Child):
         if self.trouble:
             wanted = "the log stays free of errors"
             raise Failure(Outcome.SERVER_CRASHED, wanted, self.trouble[-1])
+        if since and not await until(
+            lambda: set(self.report().waiting) <= set(since.waiting), SETTLE_DEADLINE
+        ):
+            raise Failure(
+                Outcome.SILENCE,
+                "nothing runs for those who have left",
+                "their handlers have ended, but what they started has not",
+            )
 
 
 def memory(process: psutil.Process) -> int:

@@ -9,7 +9,6 @@ from websockets.exceptions import ConnectionClosed
 
 from exercises.grader.clients import DEADLINE
 from exercises.grader.outcomes import Failure, Outcome
-from exercises.grader.serving import SETTLE_DEADLINE, until
 from exercises.grader.timeline import Kind, shown
 
 LONG, SHORT = 60, 0.4  # seconds of silence that are too many
@@ -385,7 +384,7 @@ async def test_base_camp_hears_who_fell_silent(conversation, word):
 )
 async def test_nothing_is_left_of_those_who_left(conversation, server, word):
     """who left leaves nothing, and who comes back starts afresh"""
-    before = set(server.report().waiting)
+    before = server.report()
     gone, cut = [await listen(conversation, name) for name in ["gone base", "cut base"]]
     await gone.leave()
     cut.vanish()
@@ -408,13 +407,7 @@ async def test_nothing_is_left_of_those_who_left(conversation, server, word):
     await patiently(attempt)
     for client in conversation.clients:
         client.vanish()
-    await server.expect_quiet()
-    if not await until(lambda: set(server.report().waiting) <= before, SETTLE_DEADLINE):
-        raise Failure(
-            Outcome.SILENCE,
-            "nothing runs for those who have left",
-            "their handlers have ended, but what they started has not",
-        )
+    await server.expect_quiet(since=before)
 
 
 async def expect_came_down(base, climber):
