@@ -60,7 +60,7 @@ class Member:
     def __init__(self, websocket: WebSocket, who: str) -> None:
         self.websocket = websocket
         self.who = who
-        self.waiting: asyncio.Queue[str] = asyncio.Queue(100)
+        self.waiting: asyncio.Queue[str] = asyncio.Queue(10)
         self.writer = asyncio.create_task(self.write())
         # A time limit without a deadline: giving it one evicts the member.
         self.stay = asyncio.timeout(None)
