@@ -17,11 +17,11 @@ Notebook: notebooks/03_chat_server.ipynb. Exercise: exercises/chat_server.
 """
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
@@ -33,10 +33,8 @@ CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 
 app = FastAPI()
 
+
 # On a first reading begin below, at `Room`: the notebook takes all this apart.
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -56,10 +54,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -67,16 +69,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -97,7 +90,7 @@ def broadcast(members: set[Member], message: str) -> None:
 
 
 # Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
-Room = set[Member]
+Room = list[Member]
 chat_room, additional_room = Room(), Room()
 
 
@@ -131,7 +124,7 @@ async def page() -> FileResponse:
 async def converse(websocket: WebSocket, room: Room, prefix: str = "") -> None:
     await websocket.accept()
     member, end = Member(websocket), None
-    room.add(member)
+    room.append(member)
     try:
         async with member.stay:
             while True:

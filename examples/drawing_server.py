@@ -20,12 +20,11 @@ Notebook: notebooks/16_drawing_server.ipynb. Exercise: exercises/drawing_server.
 """
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
@@ -79,10 +78,7 @@ Request = Annotated[Stroke | Cursor | Clear, Field(discriminator="type")]
 requests: TypeAdapter[Request] = TypeAdapter(Request)
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A painter at a board, and the messages that still wait to be sent to it."""
 
@@ -108,12 +104,16 @@ class Member:
         if self.writer:
             self.cursors[painter] = cursor
         else:
-            broadcast({self}, cursor)
+            broadcast([self], cursor)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting or self.cursors:
                 if self.waiting:
                     message = self.waiting.popleft()
@@ -124,16 +124,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -157,7 +148,7 @@ class Board:
     """Strokes, and the painters who see them."""
 
     def __init__(self) -> None:
-        self.members: set[Member] = set()
+        self.members: list[Member] = []
         self.strokes: list[str] = []  # as they were sent
         self.size = 0  # characters in `strokes`
         self.last_id = 0
@@ -165,12 +156,12 @@ class Board:
     # Nothing here awaits. So whoever joins gets each stroke once, on the board or after it.
 
     def join(self, member: Member) -> None:
-        self.members.add(member)
+        self.members.append(member)
         board = '{"type": "board", "strokes": [' + ",".join(self.strokes) + "]}"
-        broadcast({member}, board)
+        broadcast([member], board)
 
     def leave(self, member: Member) -> None:
-        self.members.discard(member)
+        self.members.remove(member)
         for other in self.members:
             other.cursors.pop(member, None)
         if member.writer:
@@ -186,8 +177,10 @@ class Board:
                 self.size = 0
                 broadcast(self.members, request.model_dump_json())
             case Cursor():
-                for other in self.members - {member}:
-                    other.point(member, request.model_dump_json())
+                cursor = request.model_dump_json()
+                for other in self.members:
+                    if other is not member:
+                        other.point(member, cursor)
 
     def paint(self, stroke: Stroke) -> None:
         numbered = NumberedStroke(**stroke.model_dump(), id=self.last_id + 1)
@@ -263,7 +256,7 @@ async def draw(websocket: WebSocket, board_id: str) -> None:
                     text = await receive_text(websocket)
                     board.take(member, requests.validate_json(text))
                 except ValueError as error:
-                    broadcast({member}, error_message(error))
+                    broadcast([member], error_message(error))
                 # A flood of messages is read without a pause; the writers need one.
                 await asyncio.sleep(0)
     except (WebSocketDisconnect, TimeoutError):

@@ -25,12 +25,11 @@ import asyncio
 import os
 import secrets
 import time
-import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jwt
 from fastapi import (
@@ -114,10 +113,7 @@ Said = Ping | SendChat
 parser: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="type")])
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A tab of a user, and the messages that still wait to be sent to it."""
 
@@ -138,10 +134,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -149,16 +149,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -180,7 +171,7 @@ def broadcast(members: set[Member], message: str) -> None:
 
 # The tabs in each room that is not empty. Nothing below waits while it looks at them, so
 # that nobody can come or go in the middle of a message.
-Room = set[Member]
+Room = list[Member]
 rooms: dict[str, Room] = {}
 
 
@@ -188,17 +179,17 @@ def users(room: Room) -> set[str]:
     return {member.user_id for member in room}
 
 
-def tell(members: set[Member], event: BaseModel) -> None:
+def tell(members: list[Member], event: BaseModel) -> None:
     broadcast(members, event.model_dump_json())
 
 
 def join(room_id: str, member: Member) -> Room:
-    room = rooms.setdefault(room_id, set())
+    room = rooms.setdefault(room_id, [])
     first = member.user_id not in users(room)
-    room.add(member)
+    room.append(member)
     joined = UserJoined(user_id=member.user_id, room_size=len(users(room)))
     # Another tab of somebody who is here already is news to that tab alone.
-    tell(room if first else {member}, joined)
+    tell(room if first else [member], joined)
     return room
 
 
@@ -262,10 +253,10 @@ def answer(room: Room, member: Member, text: str) -> None:
         said = parser.validate_json(text)
     except ValidationError as invalid:
         broken = invalid.errors(include_input=False)[0]["type"] == "json_invalid"
-        tell({member}, Error(message="Invalid JSON" if broken else USAGE))
+        tell([member], Error(message="Invalid JSON" if broken else USAGE))
         return
     if isinstance(said, Ping):
-        tell({member}, Pong())
+        tell([member], Pong())
     else:
         tell(room, Chat(user_id=member.user_id, text=said.text[:TEXT_LIMIT]))
 

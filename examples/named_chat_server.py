@@ -18,11 +18,11 @@ Exercise: exercises/named_chat_server.
 """
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
@@ -34,10 +34,8 @@ CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
 
 app = FastAPI()
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
 
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A tab of somebody, and the messages that still wait to be sent to it."""
 
@@ -58,10 +56,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -69,16 +71,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -99,7 +92,7 @@ def broadcast(members: set[Member], message: str) -> None:
 
 
 # Nothing below waits while it looks at the members, so nobody comes or goes meanwhile.
-members: set[Member] = set()
+members: list[Member] = []
 
 
 def is_here(name: str) -> bool:
@@ -108,15 +101,16 @@ def is_here(name: str) -> bool:
 
 def join(member: Member) -> None:
     first = not is_here(member.name)
-    members.add(member)
+    members.append(member)
     if first:
         broadcast(members, f"Client #{member.name} joined the chat")
 
 
 def say(sender: Member, text: str) -> None:
-    tabs = {member for member in members if member.name == sender.name}
+    tabs = [member for member in members if member.name == sender.name]
+    others = [member for member in members if member.name != sender.name]
     broadcast(tabs, f"You: {text}")
-    broadcast(members - tabs, f"Client #{sender.name}: {text}")
+    broadcast(others, f"Client #{sender.name}: {text}")
 
 
 def leave(member: Member) -> None:

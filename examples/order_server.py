@@ -19,12 +19,11 @@ with 1013. Notebook: notebooks/12_order_server.ipynb. Exercise: exercises/order_
 
 import asyncio
 import os
-import types
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import aiosqlite
 from fastapi import (
@@ -83,10 +82,7 @@ class OrderUpdate(BaseModel):
     status: Status
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -106,10 +102,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -117,16 +117,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -147,7 +138,7 @@ def broadcast(members: set[Member], message: str) -> None:
 
 
 # Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
-rooms: dict[str, set[Member]] = {}  # those that are not empty
+rooms: dict[str, list[Member]] = {}  # those that are not empty
 changing = asyncio.Lock()
 
 
@@ -208,7 +199,7 @@ async def change_status(request: Request, order_id: int, new: NewStatus) -> Orde
             raise HTTPException(status.HTTP_404_NOT_FOUND, "no such order")
         # Only now: told before the commit, clients may hear of what never happened.
         update = OrderUpdate(order_id=order_id, status=new.status)
-        listeners = rooms.get(f"user_{user_id}", set())
+        listeners = rooms.get(f"user_{user_id}", [])
         broadcast(listeners, update.model_dump_json())
     return OrderStatus(order_id=order_id, status=new.status)
 
@@ -217,7 +208,7 @@ async def change_status(request: Request, order_id: int, new: NewStatus) -> Orde
 async def listen(websocket: WebSocket, room_id: str) -> None:
     await websocket.accept()
     member = Member(websocket)
-    rooms.setdefault(room_id, set()).add(member)
+    rooms.setdefault(room_id, []).append(member)
     try:
         async with member.stay:
             # Nothing that a client says matters here, except that it leaves: only a

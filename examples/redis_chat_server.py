@@ -28,12 +28,12 @@ import random
 import subprocess
 import sys
 import tempfile
-import types
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
@@ -122,10 +122,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A client in a room, and the messages that still wait to be sent to it."""
 
@@ -145,10 +142,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -156,16 +157,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -190,14 +182,14 @@ class Room:
 
     def __init__(self, room_id: str) -> None:
         self.channel = f"redis_chat_server:{room_id}"
-        self.members: set[Member] = set()
+        self.members: list[Member] = []
         self.users = 0  # members, and those who are about to become one
         self.subscribed = False
         self.known = asyncio.Event()  # set when the first attempt to subscribe is over
         self.listener = asyncio.create_task(self.listen())
 
     def leave(self, member: Member) -> None:
-        self.members.discard(member)
+        self.members.remove(member)
         if member.writer:
             member.writer.cancel()
 
@@ -209,7 +201,7 @@ class Room:
                 async with asyncio.timeout(TIMEOUT):
                     await redis.publish(self.channel, message)
                 return
-        broadcast({member}, LOST)
+        broadcast([member], LOST)
 
     async def listen(self) -> None:
         """Stay subscribed, whatever happens to Redis, until nobody is here any more."""
@@ -293,10 +285,10 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
     async with enter(room_id) as room:
         await websocket.accept()
         member = Member(websocket)
-        room.members.add(member)
+        room.members.append(member)
         try:
             if not room.subscribed:
-                broadcast({member}, AWAY)
+                broadcast([member], AWAY)
             async with member.stay:
                 while True:
                     text = await receive_text(websocket)

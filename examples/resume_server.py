@@ -19,13 +19,12 @@ Notebook: notebooks/14_resume_server.ipynb. Exercise: exercises/resume_server.
 import asyncio
 import json
 import secrets
-import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import (
     FastAPI,
@@ -75,10 +74,7 @@ class Event(BaseModel):
     data: JsonValue
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A client that listens, and the messages that still wait to be sent to it."""
 
@@ -99,10 +95,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -110,16 +110,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -145,7 +136,7 @@ class Stream:
     def __init__(self) -> None:
         self.last_id = 0
         self.kept: deque[tuple[int, str]] = deque(maxlen=HISTORY)
-        self.members: set[Member] = set()
+        self.members: list[Member] = []
 
     def join(self, member: Member, last_id: int, epoch: str | None) -> None:
         """Send a member what it missed; from now on it hears what is new."""
@@ -155,16 +146,16 @@ class Stream:
         # Nothing in here waits, so no event can come between the replay and the live
         # ones, and be lost or sent twice.
         hello = Hello(epoch=EPOCH, recovered=recovered)
-        broadcast({member}, hello.model_dump_json())
+        broadcast([member], hello.model_dump_json())
         for event_id, message in self.kept:
             if event_id > last_id or not ours:
-                broadcast({member}, message)
+                broadcast([member], message)
         # What it missed while it was away is no sign of a slow reader.
         member.allowed = member.behind + BACKLOG
-        self.members.add(member)
+        self.members.append(member)
 
     def leave(self, member: Member) -> None:
-        self.members.discard(member)
+        self.members.remove(member)
         if member.writer:
             member.writer.cancel()
 

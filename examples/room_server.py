@@ -19,12 +19,11 @@ Notebook: notebooks/05_room_server.ipynb. Exercise: exercises/room_server.
 """
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
 from fastapi.responses import FileResponse
@@ -107,10 +106,7 @@ def understand(text: str | None) -> Said | Error:
     return Error(message='Expected an object whose type is "message" or "private"')
 
 
-Sending = Coroutine[asyncio.Future[None], None, None]  # websocket.send(), begun
-
-
-# Member, rest() and broadcast() are those of chat_server.
+# Member and broadcast() are those of chat_server.
 class Member:
     """A tab of a user, and the messages that still wait to be sent to it."""
 
@@ -131,10 +127,14 @@ class Member:
         elif self.stay.when() is None:
             self.stay.reschedule(0)
 
-    async def write(self, sending: Sending, future: asyncio.Future[None]) -> None:
-        """Send what has been begun, and then what has been kept."""
+    async def write(
+        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
+    ) -> None:
+        """Finish a send that waits for `future`, and then send what has been kept."""
         with suppress(WebSocketDisconnect, RuntimeError):
-            await rest(sending, future)
+            if future:  # `None` is a turn of the event loop, which it has had by now
+                await asyncio.wait([future])
+            await asyncio.create_task(sending)
             while self.waiting:
                 message = self.waiting.popleft()
                 self.behind -= len(message)
@@ -142,16 +142,7 @@ class Member:
         self.writer = None
 
 
-@types.coroutine
-def rest(
-    begun: Sending, future: asyncio.Future[None]
-) -> Generator[asyncio.Future[None], None, None]:
-    """What is left of a coroutine that has been begun and waits for a future."""
-    yield future
-    yield from begun
-
-
-def broadcast(members: set[Member], message: str) -> None:
+def broadcast(members: list[Member], message: str) -> None:
     """Send a message to members, and wait for none of them."""
     event = {"type": "websocket.send", "text": message}  # what send_text() would send
     for member in members:
@@ -173,24 +164,24 @@ def broadcast(members: set[Member], message: str) -> None:
 
 # The rooms that are not empty, each the tabs that are open in it. Nothing below waits while
 # it looks at a room, so nobody comes or goes meanwhile.
-Room = set[Member]
+Room = list[Member]
 rooms: dict[str, Room] = {}
 
 
-def tabs(room: Room, user: str) -> set[Member]:
-    return {member for member in room if member.user == user}
+def tabs(room: Room, user: str) -> list[Member]:
+    return [member for member in room if member.user == user]
 
 
-def tell(members: set[Member], event: BaseModel) -> None:
+def tell(members: list[Member], event: BaseModel) -> None:
     broadcast(members, event.model_dump_json(by_alias=True))
 
 
 def join(room_id: str, member: Member) -> Room:
-    room = rooms.setdefault(room_id, set())
+    room = rooms.setdefault(room_id, [])
     first = not tabs(room, member.user)
-    room.add(member)
+    room.append(member)
     users = sorted({member.user for member in room})
-    tell(room if first else {member}, Join(user=member.user, users=users))
+    tell(room if first else [member], Join(user=member.user, users=users))
     return room
 
 
@@ -201,9 +192,9 @@ def answer(room: Room, member: Member, said: Said | Error) -> None:
         case SendPrivate() if listeners := tabs(room, said.to):
             tell(listeners, Private(sender=member.user, content=said.content))
         case SendPrivate():
-            tell({member}, Error(message=f"Nobody called {said.to:.50} is in this room"))
+            tell([member], Error(message=f"Nobody called {said.to:.50} is in this room"))
         case Error():
-            tell({member}, said)
+            tell([member], said)
 
 
 def leave(room_id: str, member: Member) -> None:

@@ -191,7 +191,7 @@ async def test_empty_rooms_hold_nothing(members, server, example):
         await member.leave()
 
     assert await server.settled()
-    assert example.chat_room == set()
+    assert example.chat_room == []
 
 
 async def chatter(client):

@@ -434,7 +434,7 @@ async def test_an_empty_chat_holds_nothing(people, server, example):
         await client.leave()
 
     assert await server.settled()
-    assert example.members == set()
+    assert example.members == []
 
 
 async def chatter(client):

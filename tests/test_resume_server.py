@@ -402,7 +402,7 @@ async def test_closing_a_client_that_does_not_read_takes_no_more_than_its_time(
     await zoe.send(b"\x00")
 
     assert await server.settled()
-    assert example.stream.members == set()
+    assert example.stream.members == []
 
 
 async def test_a_line_cut_during_an_eviction_leaves_no_trace(
@@ -482,7 +482,7 @@ async def test_when_all_have_left_nobody_is_a_member(conversation, http, example
         await client.leave()
 
     assert await server.settled()
-    assert example.stream.members == set()
+    assert example.stream.members == []
 
 
 async def test_ctrl_c_ends_it_while_events_flow(process):

@@ -120,7 +120,6 @@ def test_a_script_stands_alone(script):
         ("broadcast", {"notification_server"}),
         ("keep", {"resume_server"}),  # more may wait after a replay
         ("write", {"drawing_server"}),  # cursors wait beside the strokes
-        ("rest", set()),
         ("close", set()),
     ],
 )
