@@ -46,6 +46,7 @@ PEERS = BENCHMARKS / "peers"
 EXAMPLES = BENCHMARKS.parent.parent / "examples"
 
 START_DEADLINE = 30.0  # seconds for a server to accept
+PAUSE = 0.01  # seconds between two attempts to connect
 REPLY_DEADLINE = 30.0  # seconds without any message, after which a measurement fails
 STOP_DEADLINE = 5.0  # seconds for a killed server to be gone
 SPARE_FILES = 100  # open files that a process needs besides its connections
@@ -239,10 +240,24 @@ def running(
         log.start()
         if not log.ready.wait(START_DEADLINE) or process.poll() is not None:
             raise SystemExit(f"{program.name} does not start.\n{log.text}")
+        wait_for_a_listener(log.port)
         yield Server(process, log)
     finally:
         end(process)
         log.join(STOP_DEADLINE)
+
+
+def wait_for_a_listener(port: int) -> None:
+    """Wait until connections are accepted: workers say that they are ready just before."""
+    end = time.monotonic() + START_DEADLINE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
 
 
 def end(process: subprocess.Popen[str]) -> None:
