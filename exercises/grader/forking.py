@@ -117,6 +117,12 @@ class ForkServer:
         self._line: socket.socket | None = None
         self._lock = threading.Lock()
 
+    def begin(self) -> None:
+        """Start it now, for somebody who will need it when it has imported all."""
+        with self._lock, contextlib.suppress(OSError):
+            if self.usable and not self._line:
+                self._start(os.environ)
+
     def fork(
         self, arguments: Sequence[str], home: str, environment: Mapping[str, str]
     ) -> Forked | None:
