@@ -3,21 +3,21 @@
 import ast
 import asyncio
 import json
+import os
 import random
-import shutil
-import tempfile
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from exercises.grader.outcomes import Failure, Outcome
+from exercises.grader.programs import Program
 from exercises.grader.serving import ServerFailed, ServerProcess
 from exercises.grader.timeline import Event, Kind, shown
 
 SERVERS = Path(__file__).parent / "servers"
-PATH = "/ws/harbour"
 LIMIT = 8.0  # seconds for the whole of `check`
-MARK = "@conversation "  # how a line begins that recorder.py prints
 
 # Advice.
 TOO_STRICT = (
@@ -31,114 +31,147 @@ ENDLESS = (
 ENDED = "raise an exception where a server is wrong, and return where it is right"
 
 
-def description(server):
-    """What a server does, in the words of its first line."""
-    text = ast.get_docstring(ast.parse(server.read_text(encoding="utf-8")))
-    return text.removesuffix(".").replace("A server", "a server", 1)
-
-
-def conversation(log, began):
-    """What the clients of a server said and heard, as its log tells."""
-    for line in log.splitlines():
-        if line.startswith(MARK):
-            try:
-                at, who, what, text, size, code = json.loads(line.removeprefix(MARK))
-            except ValueError:
-                continue  # A line in which a long log was cut.
-            kind, text = {
-                "websocket.connect": (Kind.JOINED, f"joined {PATH}"),
-                "websocket.receive": (Kind.SENT, f"{size} bytes" if size else shown(text)),
-                "websocket.send": (Kind.RECEIVED, shown(text)),
-                "websocket.close": (Kind.CLOSED, f"closed {code} {text}".rstrip()),
-                "websocket.disconnect": (Kind.NOTE, f"has gone ({code})"),
-            }.get(what, (None, ""))
-            if kind:
-                yield Event(at - began, who, kind, text)
-
-
-async def ready(server):
-    """Wait until a server of ours accepts; if it does not, that is no student's fault."""
-    try:
-        await asyncio.to_thread(server.wait_ready)
-    except ServerFailed as failed:
-        raise RuntimeError(str(failed)) from None
+def conversation(lines, began):
+    """What the clients of a server said and heard, as recorder.py tells."""
+    for line in lines:
+        at, who, what, text, size, code = json.loads(line)
+        kind, text = {
+            "websocket.connect": (Kind.JOINED, "joined /ws/harbour"),
+            "websocket.receive": (Kind.SENT, f"{size} bytes" if size else shown(text)),
+            "websocket.send": (Kind.RECEIVED, shown(text)),
+            "websocket.close": (Kind.CLOSED, f"closed {code} {text}".rstrip()),
+            "websocket.disconnect": (Kind.NOTE, f"has gone ({code})"),
+        }.get(what, (None, ""))
+        if kind:
+            yield Event(at - began, who, kind, text)
 
 
 class Trial:
-    """A server, and the student's test against it."""
+    """The student's test against one of our servers."""
 
-    def __init__(self, server, *, right):
-        self.server, self.right = server, right
-        self.words = description(server)
-        self.failure = None
+    def __init__(self, kind, name, path):
+        self.right, self.file = kind == "right", SERVERS / kind / f"{name}.py"
+        # No name, no port, and no path tells a test which server it is given.
+        self.path = path
+        self.running = None  # the task that runs it
         self.events = []
 
-    async def run(self, start, began):
-        """Find out whether the test says of the server what it should."""
-        with tempfile.TemporaryDirectory() as folder:
-            # Neither the name of a file nor a port nor an answer tells which server it is.
-            for file in SERVERS.glob("*.py"):
-                shutil.copy(file, folder)
-            shutil.copy(self.server, Path(folder) / "chat.py")
-            process = ServerProcess(Path(folder) / "recorder.py")
-            try:
-                await ready(process)
-                await self.talk(start("check", process.url + PATH))
-                process.report()  # What was logged before the report has been read.
-                self.events = list(conversation(process.log, began))
-            finally:
-                await asyncio.to_thread(process.end)
+    @property
+    def words(self):
+        """What the server does, in the words of its first line."""
+        text = ast.get_docstring(ast.parse(self.file.read_text(encoding="utf-8")))
+        return text.removesuffix(".").replace("A server", "a server", 1)
 
-    async def talk(self, program):
-        wanted = ""
+    async def run(self, answer, server, starting):
+        """Fail if the test does not say of the server what it should."""
+        began = time.monotonic()
+        async with AsyncExitStack() as stack:
+            async with starting:
+                url = f"{server.url}/{self.path}/ws/harbour"
+                program = Program(answer, "check", url, limited=True)
+                stack.push_async_callback(asyncio.to_thread, program.end)
+                await program.starts()
+            try:
+                self.judge(await self.ending(program))
+            except Failure:
+                record = (server.home / self.path).read_text(encoding="utf-8")
+                self.events = list(conversation(record.splitlines(), began))
+                raise
+
+    async def ending(self, program):
+        """How the test ended, which it must do in time."""
         try:
-            await program.starts()
-            wanted = f", when it is given {self.words}"
-            ending = await program.ends(LIMIT)
+            return await program.ends(LIMIT)
         except Failure as failure:
-            failure.expected += wanted
+            failure.expected += f", when it is given {self.words}"
             failure.here = None
             if failure.outcome in (Outcome.SILENCE, Outcome.LOOP_BLOCKED):
                 failure.likely = ENDLESS
-            self.failure = failure
-            return
-        finally:
-            await asyncio.to_thread(program.end)
+            raise
+
+    def judge(self, ending):
+        """It should have raised an exception if the server is broken, and only then."""
         if self.right and ending.error:
-            self.failure = Failure(
+            raise Failure(
                 Outcome.UNEXPECTED_MESSAGE,
                 f"check accepts {self.words}: that is right",
                 str(ending),
                 line=str(ending.place or ""),
                 likely=TOO_STRICT,
             )
-        elif not self.right and not ending.error:
-            self.failure = Failure(
+        if not self.right and not ending.error:
+            raise Failure(
                 Outcome.UNEXPECTED_MESSAGE,
                 f"check raises, for it was given {self.words}",
                 f"it returned: {self.words} was accepted",
             )
 
 
-@pytest.fixture
-def tells(start, timeline, word):
-    """Expect that the test accepts the right servers, and none of these broken ones."""
+def offers(check):
+    """The servers that a check wants to be tried, the right ones first."""
+    marker = check.get_closest_marker("offers")
+    return [(kind, name) for kind in ["right", "broken"] for name in marker.kwargs[kind]]
 
-    async def expect(right, broken):
-        trials = [Trial(SERVERS / "right" / f"{name}.py", right=True) for name in right]
-        trials += [Trial(SERVERS / "broken" / f"{name}.py", right=False) for name in broken]
-        order = random.Random(word()).sample(trials, len(trials))
-        async with asyncio.TaskGroup() as group:
-            for trial in order:
-                group.create_task(trial.run(start, timeline.started))
-        for trial in trials:
-            if trial.failure:
+
+async def ready(server):
+    """Wait until our servers accept; if they do not, that is no student's fault."""
+    try:
+        await asyncio.to_thread(server.wait_ready)
+    except ServerFailed as failed:
+        raise RuntimeError(str(failed)) from None
+
+
+@pytest.fixture(scope="module")
+async def trials(request, answer):
+    """A trial, which is running, of each server that some check offers.
+
+    Most of each is waiting for what does not come, so they all wait at the same time. But
+    who begins keeps a processor busy: if all did at once, nobody would hear in time.
+    """
+    checks = [item for item in request.session.items if item.path == request.path]
+    wanted = sorted({offer for check in checks for offer in offers(check)})
+    source = random.Random(request.config.option.seed)
+    source.shuffle(wanted)
+    trials = {offer: Trial(*offer, source.randbytes(4).hex()) for offer in wanted}
+    files = {trial.path: str(trial.file) for trial in trials.values()}
+    starting = asyncio.Semaphore(os.cpu_count() or 1)
+    server = ServerProcess(
+        SERVERS / "recorder.py", environment={"OFFERS": json.dumps(files)}
+    )
+    try:
+        await ready(server)
+        for trial in trials.values():
+            trial.running = asyncio.create_task(trial.run(answer, server, starting))
+        yield trials
+    finally:
+        # Of those that no check came to ask for, some still run.
+        running = [trial.running for trial in trials.values() if trial.running]
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        server.end()
+
+
+@pytest.fixture
+def tells(request, trials, timeline):
+    """Expect that the test accepts the right servers, and none of the broken ones."""
+
+    async def expect():
+        for trial in map(trials.get, offers(request.node)):
+            try:
+                # Whatever becomes of this check, others may ask for the same trial.
+                await asyncio.shield(trial.running)
+            except Failure:
                 timeline.events += trial.events
-                raise trial.failure
+                raise
 
     return expect
 
 
+@pytest.mark.offers(
+    right=["drops_texts", "takes_its_time"],
+    broken=["passes_texts_on_bare", "loses_every_third_text", "turns_texts_round"],
+)
 @pytest.mark.task(1, points=1)
 @pytest.mark.likely(
     unexpected_message="let ships say several texts, one right after the other, and "
@@ -147,12 +180,13 @@ def tells(start, timeline, word):
 )
 async def test_texts(tells):
     """it finds servers that get the texts wrong"""
-    await tells(
-        right=["drops_texts", "takes_its_time"],
-        broken=["passes_texts_on_bare", "loses_every_third_text", "turns_texts_round"],
-    )
+    await tells()
 
 
+@pytest.mark.offers(
+    right=["drops_ships", "drops_texts"],
+    broken=["leaves_out_the_sender", "answers_the_sender_alone", "reaches_two_ships"],
+)
 @pytest.mark.task(1, points=2)
 @pytest.mark.likely(
     unexpected_message="let three ships or more listen, and the one that speaks is one of "
@@ -161,12 +195,13 @@ async def test_texts(tells):
 )
 async def test_who_hears(tells):
     """it finds servers that do not reach everybody"""
-    await tells(
-        right=["drops_ships", "drops_texts"],
-        broken=["leaves_out_the_sender", "answers_the_sender_alone", "reaches_two_ships"],
-    )
+    await tells()
 
 
+@pytest.mark.offers(
+    right=["takes_its_time", "drops_ships"],
+    broken=["keeps_leaving_secret", "tells_of_leaving_twice"],
+)
 @pytest.mark.task(1, points=1)
 @pytest.mark.likely(
     unexpected_message="after a ship has left, each of the others hears it once: what must "
@@ -175,12 +210,13 @@ async def test_who_hears(tells):
 )
 async def test_leaving(tells):
     """it finds servers that do not tell who left, or tell it twice"""
-    await tells(
-        right=["takes_its_time", "drops_ships"],
-        broken=["keeps_leaving_secret", "tells_of_leaving_twice"],
-    )
+    await tells()
 
 
+@pytest.mark.offers(
+    right=["drops_texts", "drops_ships"],
+    broken=["falls_over_binary", "ignores_binary", "ends_everybody_over_binary"],
+)
 @pytest.mark.task(2, points=2)
 @pytest.mark.likely(
     unexpected_message="look at the close code of the ship that sent binary, and let the "
@@ -189,12 +225,13 @@ async def test_leaving(tells):
 )
 async def test_binary_messages(tells):
     """it finds servers that treat binary messages badly"""
-    await tells(
-        right=["drops_texts", "drops_ships"],
-        broken=["falls_over_binary", "ignores_binary", "ends_everybody_over_binary"],
-    )
+    await tells()
 
 
+@pytest.mark.offers(
+    right=["takes_its_time", "drops_texts"],
+    broken=["misses_cut_lines", "trips_over_ghosts"],
+)
 @pytest.mark.task(2, points=1)
 @pytest.mark.likely(
     unexpected_message="cut the line of a ship without a close frame; the others hear that "
@@ -203,12 +240,13 @@ async def test_binary_messages(tells):
 )
 async def test_cut_lines(tells):
     """it finds servers that do not get over a cut line"""
-    await tells(
-        right=["takes_its_time", "drops_texts"],
-        broken=["misses_cut_lines", "trips_over_ghosts"],
-    )
+    await tells()
 
 
+@pytest.mark.offers(
+    right=["drops_ships", "drops_texts"],
+    broken=["waits_for_each_in_turn", "waits_for_all_together", "blames_the_speaker"],
+)
 @pytest.mark.task(3, points=3)
 @pytest.mark.likely(
     unexpected_message="let one ship never receive, and send long texts until the systems "
@@ -217,7 +255,4 @@ async def test_cut_lines(tells):
 )
 async def test_the_ship_that_stops_reading(tells):
     """it finds servers in which one that does not read harms others"""
-    await tells(
-        right=["drops_ships", "drops_texts"],
-        broken=["waits_for_each_in_turn", "waits_for_all_together", "blames_the_speaker"],
-    )
+    await tells()

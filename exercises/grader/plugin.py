@@ -22,7 +22,9 @@ instances have an `environment` for all servers and an `end()`.
 These are the fixtures `servers` and `beside`.
 
 Where the student's file is no server but a program, the fixture `start` runs a function of
-it, and what stands in the fixture `timeline` is shown when the check fails.
+it, and what stands in the fixture `timeline` is shown when the check fails. Checks that
+share what they start have the file itself as the fixture `answer`; of one that is a test,
+the mark `offers` names the servers, so that they are known before the first check runs.
 
 Checks of a task are skipped when an earlier task failed. Other tests are left alone.
 """
@@ -80,6 +82,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "server(environment, options, number, beside): what is started for a check",
     )
+    config.addinivalue_line(
+        "markers", "offers(right, broken): the servers on which a student's test is tried"
+    )
     config.addinivalue_line("markers", "likely(**outcomes): the likely cause of an outcome")
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**7)
@@ -97,8 +102,8 @@ def task_of(item: pytest.Item) -> int | None:
     return int(marker.args[0]) if marker else None
 
 
-def answer_for(item: pytest.Item) -> Path:
-    """The student's file that an item checks."""
+def answer_for(item: pytest.Item | pytest.Module) -> Path:
+    """The student's file that an item, or a module of items, checks."""
     return (item.config.option.answer or item.path.with_name("exercise.py")).absolute()
 
 
@@ -355,8 +360,9 @@ class Bench:
         for _, cast in self.ahead:
             cast.end()
 
-    @pytest.fixture
-    def anyio_backend(self) -> str:
+    @pytest.fixture(scope="session")
+    @classmethod
+    def anyio_backend(cls) -> str:
         """Run the checks on asyncio, as uvicorn does."""
         return "asyncio"
 
@@ -393,6 +399,12 @@ class Bench:
         return cast.beside
 
 
+@pytest.fixture(scope="module")
+def answer(request: pytest.FixtureRequest) -> Path:
+    """The student's file."""
+    return answer_for(request.node)
+
+
 @pytest.fixture
 def timeline() -> Timeline:
     """What is shown of a check that fails."""
@@ -409,14 +421,13 @@ async def conversation(
 
 
 @pytest.fixture
-def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Program]]:
+def start(request: pytest.FixtureRequest, answer: Path) -> Iterator[Callable[..., Program]]:
     """Start a function of the student's file as a program; it ends with the check."""
     seed = f"{request.config.option.seed} {request.node.name}"
-    file = answer_for(request.node)
     with contextlib.ExitStack() as running:
 
         def start(function: str, url: str, **options: Any) -> Program:
-            program = Program(file, function, url, seed=seed, limited=True, **options)
+            program = Program(answer, function, url, seed=seed, limited=True, **options)
             return running.enter_context(program)
 
         yield start

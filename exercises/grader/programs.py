@@ -123,7 +123,7 @@ class Program(Child):
 
     def _finished(self) -> bool:
         # The process may be gone before all that it said is read.
-        return self.exit_code is not None and not self._readers[1].is_alive()
+        return not self._readers[1].is_alive() and self.exit_code is not None
 
     async def starts(self) -> None:
         """Return when the file is imported and the function is called."""
