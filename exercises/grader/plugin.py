@@ -35,6 +35,7 @@ import functools
 import random
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -319,7 +320,9 @@ class Bench:
     """Has the servers of the next checks started while one is checked."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.ahead: list[tuple[pytest.Item, Cast]] = []
+        self.ahead: list[tuple[pytest.Item, Future[Cast]]] = []
+        # A thread, for what runs beside the servers may take time to be ready for them.
+        self.starter = ThreadPoolExecutor(1)
         self.left: list[pytest.Item] = []
         source = random.Random(config.option.seed)
         self.drawn = {name: source.randbytes(24).hex() for name in SECRETS}
@@ -348,17 +351,24 @@ class Bench:
         """Return what was started for a check, and start it for the checks that follow."""
         # Checks that were skipped have left servers that nobody needs.
         while self.ahead and self.ahead[0][0] is not item:
-            self.ahead.pop(0)[1].end()
+            self.strike(self.ahead.pop(0)[1])
         while self.left and self.left[0] is not item:
             self.left.pop(0)
         for following in self.left[len(self.ahead) : AHEAD + 1]:
-            self.ahead.append((following, self.start(following)))
+            self.ahead.append((following, self.starter.submit(self.start, following)))
         self.left.pop(0)
-        return self.ahead.pop(0)[1]
+        return self.ahead.pop(0)[1].result()
+
+    def strike(self, started: Future[Cast]) -> None:
+        """End what was started for a check that does not take place."""
+        # If it could not be started, that is nobody's business.
+        with contextlib.suppress(SetUpIncomplete, OSError):
+            started.result().end()
 
     def pytest_sessionfinish(self) -> None:
-        for _, cast in self.ahead:
-            cast.end()
+        for _, started in self.ahead:
+            self.strike(started)
+        self.starter.shutdown()
 
     @pytest.fixture(scope="session")
     @classmethod
