@@ -17,7 +17,7 @@ CROWD = 12.0  # seconds to wait for it when many ask at the same time
 BUSY = 1.0  # seconds that the baker waits for a lock of the server
 PAUSE = 0.05  # seconds between two pings of somebody who watches
 PINGS = 6  # pings while the baker reads
-PILE_UP = 0.3  # seconds for a crowd of requests to reach the database
+PILE_UP = 0.2  # seconds for a crowd of requests to reach the database
 PRESSED = 20  # people who press the same button
 ORDERED = 8  # pizzas that are ordered together
 STATES = ["ordered", "oven", "road", "eaten"]
@@ -351,7 +351,7 @@ async def watch(tab, baker, number):
     return False
 
 
-@pytest.mark.server(environment={"LOCK_TIMEOUT": "0.2"})
+@pytest.mark.server(environment={"LOCK_TIMEOUT": "0.1"})
 @pytest.mark.task(3, points=1)
 @pytest.mark.likely(
     wrong_message="what was answered with 503 has not happened: nobody hears of it, and a "

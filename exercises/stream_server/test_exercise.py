@@ -12,7 +12,7 @@ from exercises.grader.outcomes import Failure, Outcome
 from exercises.grader.serving import SETTLE_DEADLINE, until
 from exercises.grader.timeline import Kind
 
-INTERVAL = 0.05  # seconds
+INTERVAL = 0.04  # seconds
 PAUSE = 0.01  # seconds between two texts of somebody who talks all the time
 WHOLE = 5.0  # seconds; a countdown takes half a second, and ten if its interval is one
 pytestmark = pytest.mark.server(environment={"INTERVAL": str(INTERVAL)})
@@ -128,15 +128,15 @@ async def test_no_wait_before_the_first_or_after_the_last(conversation, word):
 async def test_each_listener_has_a_countdown_of_its_own(conversation, word):
     """each listener has a countdown of its own"""
     first, second = word(), word()
-    ana = await conversation.join("ana", f"/launch/{first}/12")
-    await ana.expect(f"{first}: 12")
+    ana = await conversation.join("ana", f"/launch/{first}/9")
+    await ana.expect(f"{first}: 9")
 
-    eva = await conversation.join("eva", f"/launch/{first}/12")
+    eva = await conversation.join("eva", f"/launch/{first}/9")
     ben = await conversation.join("ben", f"/launch/{second}/3")
 
     await expect_countdown(ben, countdown(second, 3))
-    await expect_countdown(eva, countdown(first, 12))
-    await expect_countdown(ana, countdown(first, 12)[1:])
+    await expect_countdown(eva, countdown(first, 9))
+    await expect_countdown(ana, countdown(first, 9)[1:])
 
 
 @pytest.mark.server(environment={"INTERVAL": "0.15"})
