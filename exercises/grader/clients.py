@@ -34,7 +34,7 @@ from .outcomes import NOT_ACCEPTED, NOT_ANSWERED, Failure, Outcome
 from .timeline import Event, Kind, Timeline, printable, shown
 
 DEADLINE = 3.0  # seconds to wait for what should come at once
-OPEN_DEADLINE = 10.0  # seconds for an opening handshake, also one of fifty at a time
+OPEN_DEADLINE = 6.0  # seconds for an opening handshake, also one of fifty at a time
 SMALL_BUFFER = 4096  # bytes a client that does not read lets pile up on its side
 READING_BUFFER = 1024 * 1024  # bytes, about what a client usually has
 LONGEST_HEADER = 40  # characters of a header that are shown

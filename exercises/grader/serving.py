@@ -35,7 +35,7 @@ from .outcomes import Failure, Outcome
 
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
 STOP_DEADLINE = 20.0  # seconds; a server usually stops within 0.2
-SETTLE_DEADLINE = 5.0  # seconds; a handler usually ends within a few milliseconds
+SETTLE_DEADLINE = 3.0  # seconds; a handler usually ends within a few milliseconds
 END_DEADLINE = 2.0  # seconds for what a killed server wrote to be read to its end
 POLL = 0.01  # seconds
 ENDED = 0  # the number of the report that stands for the end of all reports
