@@ -1,7 +1,6 @@
 """What the tests of the lessons share: the example, its server, clients, a browser."""
 
 import asyncio
-import gc
 import importlib.util
 import os
 import re
@@ -44,14 +43,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if whole and config.option.numprocesses is None and not hasattr(config, "workerinput"):
         # Much of a test is waiting: for a server to start, for a browser, for a deadline.
         config.option.numprocesses = 2 * (os.cpu_count() or 1)
-
-
-def pytest_collection_finish() -> None:
-    """Keep what was collected out of every look for garbage: it stays until the end.
-
-    Tests of the grader run pytest in this process, and each such run looks ten times.
-    """
-    gc.freeze()
 
 
 @pytest.fixture
