@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -41,12 +41,14 @@ UNKNOWN = 255  # the exit code of a child whose fork server ended before it
 LONGEST = 2 * 1024 * 1024  # bytes of a request; the system does not send as much
 
 CHILD = Path(__file__).with_name("child.py")
-# What uvicorn, FastAPI and a client of websockets import sooner or later.
+# What uvicorn, FastAPI and a client of websockets import sooner or later. FastAPI asks
+# pydantic.v1 about the first parameter that it meets, which is half of an app's start.
 PRELOADED = [
     "concurrent.futures.thread",
     "encodings.idna",
     "fastapi",
     "fastapi.responses",
+    "pydantic.v1",
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
     "uvicorn.main",
@@ -54,6 +56,9 @@ PRELOADED = [
     "uvicorn.protocols.websockets.websockets_sansio_impl",
     "websockets.asyncio.client",
 ]
+# What single lessons need, by a word that stands in a file that imports it. Most fork
+# servers never meet such a file; where one does, others like it usually follow.
+SELDOM = {b"aiosqlite": "aiosqlite", b"jwt": "jwt", b"redis": "redis.asyncio"}
 
 
 class Forked:
@@ -100,6 +105,14 @@ class Forked:
             os.kill(self.pid, number)
 
 
+def preloaded(file: Path) -> list[str]:
+    """What the fork server is to import before it makes a child for this file."""
+    with contextlib.suppress(OSError):
+        text = file.read_bytes()
+        return [name for word, name in SELDOM.items() if word in text]
+    return []
+
+
 def runs(pid: int) -> bool:
     """Whether a process that somebody else has to bury has not ended."""
     try:
@@ -129,7 +142,12 @@ class ForkServer:
         """Start `child.py` in a session of its own, or return `None`."""
         if sys.platform != "linux":
             return None
-        request = {"arguments": arguments, "home": home, "environment": dict(environment)}
+        request = {
+            "arguments": arguments,
+            "home": home,
+            "environment": dict(environment),
+            "preloaded": preloaded(Path(arguments[0])),
+        }
         with self._lock:
             if not self.usable:
                 return None
@@ -197,13 +215,18 @@ def main() -> None:
     child: dict[str, Any] = {"__name__": "child"}
     exec(code, child)  # its imports
     child["adopt"]()
-    for name in PRELOADED:
+    preload(PRELOADED)
+    gc.enable()
+    become(code, *until_forked())
+
+
+def preload(names: Iterable[str]) -> None:
+    """Import what children need, once for all of them."""
+    for name in names:
         with contextlib.suppress(ImportError):  # If it matters, the child will say so.
             importlib.import_module(name)
     # What is here now is not looked at again, so its memory stays shared with the forks.
     gc.freeze()
-    gc.enable()
-    become(code, *until_forked())
 
 
 def until_forked() -> tuple[dict[str, Any], list[int]]:
@@ -233,11 +256,13 @@ def until_forked() -> tuple[dict[str, Any], list[int]]:
             request, streams, _, _ = socket.recv_fds(line, LONGEST, 4)
             if not request:
                 os._exit(0)  # The starter has gone.
+            asked = json.loads(request)
+            preload(name for name in asked["preloaded"] if name not in sys.modules)
             if not (pid := os.fork()):
                 # A child that its starter does not hear of is not to begin.
                 line.send(str(os.getpid()).encode())
                 line.detach()
-                return json.loads(request), streams
+                return asked, streams
             *standard, ending = streams
             for stream in standard:
                 os.close(stream)

@@ -340,12 +340,14 @@ class Child:
             return  # By now its number may be another process's.
         self._ended.set()
         end_family(self._process.pid)
-        # What it left behind before it ended is found by its home, and what that started
-        # by its parent: a program may write over its environment, as Valkey does.
-        for process in strays(self._folder.name):
-            with contextlib.suppress(psutil.Error):
-                end_family(process.pid)
-        self._process.wait()
+        exit_code = self._process.wait()
+        # What it left behind before it ended has been ended by a fork server that tells of
+        # its end. Elsewhere it is found by its home, and what that started by its parent:
+        # a program may write over its environment, as Valkey does.
+        if not isinstance(self._process, forking.Forked) or exit_code == forking.UNKNOWN:
+            for process in strays(self._folder.name):
+                with contextlib.suppress(psutil.Error):
+                    end_family(process.pid)
         # Each stream is closed after its reader has seen the end of it: closed under a
         # reader, its number could be another file's by the next read.
         for reader in self._readers:
