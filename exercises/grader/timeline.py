@@ -60,8 +60,10 @@ def shown(message: str | bytes, limit: int = 60) -> str:
         return whole + (" …" if len(message) > 16 else "")
     # JSON is quoted as it is: with its own quotes escaped, nobody could read it.
     is_json = message.startswith(("{", "["))
-    quoted = printable(message if is_json else json.dumps(message, ensure_ascii=False))
     limit, cut = (2 * limit, "…") if is_json else (limit, '…"')
+    # Quoted, no character takes less room than before: what follows would not be seen.
+    head = message[: limit + 1]
+    quoted = printable(head if is_json else json.dumps(head, ensure_ascii=False))
     if len(quoted) <= limit:
         return quoted
     size = len(message.encode(errors="replace"))
