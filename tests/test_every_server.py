@@ -5,9 +5,9 @@ import contextlib
 import re
 from pathlib import Path
 
-import httpx2
 import pytest
 
+from exercises.grader.clients import http_client
 from exercises.grader.outcomes import Failure
 from exercises.grader.serving import load
 
@@ -67,7 +67,7 @@ def refusals_are_no_trouble(server):
 
 
 async def test_the_page_is_served(server, stem):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.get(server.http_url)
 
     assert answer.status_code == 200
@@ -113,7 +113,7 @@ async def test_a_handshake_that_never_ends_keeps_nobody_waiting(server, paths):
     writer.write(f"GET {paths[0]} HTTP/1.1\r\nUpgrade: webs".encode())
     await writer.drain()
 
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         assert (await client.get(server.http_url)).status_code == 200
 
     writer.close()

@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx2
 import jwt
 import pytest
 
-from exercises.grader.clients import Conversation
+from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import ServerProcess, until
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "jwt_room_server.py"
@@ -27,7 +26,7 @@ def key(monkeypatch):
 
 @pytest.fixture
 async def http(server):
-    async with httpx2.AsyncClient(base_url=server.http_url) as http:
+    async with http_client(server.http_url) as http:
         yield http
 
 
@@ -142,7 +141,7 @@ async def test_a_name_that_cannot_be_one_gets_no_token(http, body, status):
 
 async def test_without_a_key_each_process_has_its_own(monkeypatch, http, conversation):
     with ServerProcess(EXAMPLE) as process:
-        async with httpx2.AsyncClient(base_url=process.http_url) as other:
+        async with http_client(process.http_url) as other:
             answer = await other.post("/token", json={"user_id": "ana"})
         token = answer.json()["access_token"]
         async with Conversation(process.url) as elsewhere:
@@ -155,7 +154,7 @@ async def test_without_a_key_each_process_has_its_own(monkeypatch, http, convers
 
 async def test_a_short_key_works_and_the_log_warns_of_it():
     with ServerProcess(EXAMPLE, environment={"SECRET_KEY": "secret"}) as process:
-        async with httpx2.AsyncClient() as http:
+        async with http_client() as http:
             answer = await http.post(f"{process.http_url}/token", json={"user_id": "ana"})
 
         token = answer.json()["access_token"]

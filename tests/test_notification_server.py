@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from exercises.grader.clients import Conversation
+from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import ServerProcess, until
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "notification_server.py"
@@ -40,9 +40,7 @@ def example(file, example):
 
 @pytest.fixture
 async def http(server):
-    async with httpx2.AsyncClient(
-        base_url=server.http_url, trust_env=False, timeout=60
-    ) as http:
+    async with http_client(server.http_url, timeout=60) as http:
         yield http
 
 
@@ -123,7 +121,7 @@ async def test_it_survives_the_end_of_the_server(file):
         with ServerProcess(EXAMPLE, environment=settings) as process:
             async with (
                 Conversation(process.url) as conversation,
-                httpx2.AsyncClient(base_url=process.http_url, trust_env=False) as http,
+                http_client(process.http_url) as http,
             ):
                 if post:
                     return await notify(http, "ana", post)
@@ -473,7 +471,7 @@ async def test_the_last_tab_leaves_nothing_behind(conversation, server, http, ex
 async def test_ctrl_c_ends_it_amid_the_traffic(process):
     async with (
         Conversation(process.url) as conversation,
-        httpx2.AsyncClient(base_url=process.http_url, trust_env=False) as http,
+        http_client(process.http_url) as http,
     ):
         tabs = [await conversation.join(f"tab {n}", PATH) for n in range(5)]
 

@@ -10,7 +10,7 @@ import aiosqlite
 import httpx2
 import pytest
 
-from exercises.grader.clients import Conversation
+from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import serve_here, until
 
 PATH = "/ws/user_1"  # orders 1 and 2 are user 1's, order 3 is user 2's
@@ -43,9 +43,7 @@ def example(file, example):
 
 @pytest.fixture
 async def http(server):
-    async with httpx2.AsyncClient(
-        base_url=server.http_url, trust_env=False, timeout=60
-    ) as http:
+    async with http_client(server.http_url, timeout=60) as http:
         yield http
 
 
@@ -400,7 +398,7 @@ async def test_the_orders_outlive_the_server_and_are_made_only_once(example, fil
     async def once(order_id):
         async with (
             serve_here(example.app) as server,
-            httpx2.AsyncClient(base_url=server.http_url, trust_env=False) as http,
+            http_client(server.http_url) as http,
         ):
             return (await change(http, order_id, "paid")).status_code
 
@@ -415,7 +413,7 @@ async def test_the_orders_outlive_the_server_and_are_made_only_once(example, fil
 async def test_ctrl_c_ends_it_amid_the_traffic(process):
     async with (
         Conversation(process.url) as conversation,
-        httpx2.AsyncClient(base_url=process.http_url, trust_env=False) as http,
+        http_client(process.http_url) as http,
     ):
         clients = [await conversation.join(f"client {n}", PATH) for n in range(5)]
 

@@ -4,10 +4,9 @@ import asyncio
 import hashlib
 import threading
 
-import httpx2
 import pytest
 
-from exercises.grader.clients import Conversation
+from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import until
 
 PATH = "/ws/stream_progress"
@@ -98,7 +97,7 @@ async def test_the_event_loop_stays_free_while_a_job_runs(conversation, gate, se
     ana = await conversation.join("ana", PATH)
     await gate.begun(1)
 
-    async with httpx2.AsyncClient() as http:
+    async with http_client() as http:
         page = await http.get(server.http_url)
     ben = await conversation.join("ben", PATH)
     await ben.leave(4000)
@@ -116,7 +115,7 @@ async def test_fifty_jobs_take_turns_and_the_page_is_still_served(
     # All the threads there are for jobs wait at the gate.
     await gate.begun(2)
 
-    async with httpx2.AsyncClient() as http:
+    async with http_client() as http:
         page = await http.get(server.http_url)
 
     assert page.status_code == 200

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from urllib.parse import urlencode
 
-import httpx2
 import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import FileResponse
@@ -14,7 +13,7 @@ from hypothesis import example as tried_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exercises.grader.clients import Conversation
+from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import load, serve_here, until
 
 FILE = Path(__file__).parent.parent / "examples" / "resume_server.py"
@@ -25,12 +24,8 @@ ENOUGH = 400  # large events; a stalled client's buffers hold about 60
 
 @pytest.fixture
 async def http(server):
-    async with http_client(server) as http:
+    async with http_client(server.http_url, timeout=30) as http:
         yield http
-
-
-def http_client(server):
-    return httpx2.AsyncClient(base_url=server.http_url, trust_env=False, timeout=30)
 
 
 async def post(http, value):
@@ -488,7 +483,7 @@ async def test_when_all_have_left_nobody_is_a_member(conversation, http, example
 async def test_ctrl_c_ends_it_while_events_flow(process):
     async with (
         Conversation(process.url) as conversation,
-        http_client(process) as http,
+        http_client(process.http_url, timeout=30) as http,
     ):
         clients = [await conversation.join(f"client {n}", PATH) for n in range(5)]
         for n in range(50):

@@ -44,6 +44,14 @@ Message = str | bytes
 Expected = str | bytes | dict[str, Any] | list[Any]
 
 
+def http_client(base_url: str = "", **options: Any) -> httpx2.AsyncClient:
+    """A client for plain HTTP with servers on this machine; it asks no proxy.
+
+    Certificates are not loaded: that takes longer than all requests of a test.
+    """
+    return httpx2.AsyncClient(base_url=base_url, trust_env=False, verify=False, **options)
+
+
 class Conversation:
     """Any number of clients of one server, and the timeline of what they said and heard."""
 
@@ -142,11 +150,8 @@ class Conversation:
         asked = f"POST {path} {shown(raw)}"
         wanted = f"{name} ← {' or '.join(map(str, statuses))} to {asked}"
         self.timeline.record(name, Kind.SENT, asked)
-        # Made once, for that takes longer than a request.
-        self._http = self._http or httpx2.AsyncClient(
-            headers={"Content-Type": "application/json"},
-            timeout=None,
-            trust_env=False,
+        self._http = self._http or http_client(
+            headers={"Content-Type": "application/json"}, timeout=None
         )
         url = "http" + self.url.removeprefix("ws") + path
         try:
