@@ -4,8 +4,10 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio.pytest_plugin
 import pytest
 
+from . import plugin
 from .course import EXERCISES, Exercise
 from .outcomes import LIKELY, Outcome
 from .results import Result, Status
@@ -20,6 +22,11 @@ class _Ear:
         self.stem, self.listener = stem, listener
         self.results: list[Result] = []
         self.interrupted = False
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        # Made of each failure, and shown of faults alone; pytest's own style reads the
+        # source of each function in between.
+        config.option.tbstyle = "native"
 
     def pytest_check_result(self, result: Result) -> None:
         self.results.append(result)
@@ -75,29 +82,26 @@ def run_checks(
     """
     options = {"--answer": answer, "--task": task, "--seed": seed}
     ear = _Ear(exercise.stem, listener)
-    # Before it ends, pytest looks ten times for garbage, which takes half of its time.
-    # What was there before it need not be looked at.
+    arguments = [
+        f"-c{EXERCISES / 'grader' / '.pytest.toml'}",
+        f"--rootdir={EXERCISES}",
+        f"--confcutdir={EXERCISES}",
+        "--noconftest",
+        "--disable-plugin-autoload",
+        "-pno:terminal",
+        # A check raises a `Failure`; where it does not, Python's own words will do.
+        "--assert=plain",
+        *(f"{option}={value}" for option, value in options.items() if value is not None),
+        *(["--exitfirst"] if until_failure else []),
+        str(exercise.checks),
+    ]
+    # pytest collects garbage when it ends. What was here before is not looked at again.
     gc.freeze()
-    pytest.main(
-        [
-            f"-c{EXERCISES / 'grader' / '.pytest.toml'}",
-            f"--rootdir={EXERCISES}",
-            f"--confcutdir={EXERCISES}",
-            "--noconftest",
-            "--disable-plugin-autoload",
-            "-panyio.pytest_plugin",
-            "-pexercises.grader.plugin",
-            "-pno:terminal",
-            *(
-                f"{option}={value}"
-                for option, value in options.items()
-                if value is not None
-            ),
-            *(["--exitfirst"] if until_failure else []),
-            str(exercise.checks),
-        ],
-        plugins=[ear],
-    )
+    try:
+        # Modules, not their names: those would be looked up in all packages there are.
+        pytest.main(arguments, plugins=[ear, anyio.pytest_plugin, plugin])
+    finally:
+        gc.unfreeze()
     if ear.interrupted:
         # For pytest that was an end like others, but the results are not all there.
         raise KeyboardInterrupt
