@@ -43,7 +43,8 @@ def example(file, example):
 
 @pytest.fixture
 async def http(server):
-    async with http_client(server.http_url, timeout=60) as http:
+    # Of a thousand requests, the last waits for all before it, however long they take.
+    async with http_client(server.http_url, timeout=None) as http:
         yield http
 
 

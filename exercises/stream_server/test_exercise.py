@@ -12,7 +12,7 @@ from exercises.grader.outcomes import Failure, Outcome
 from exercises.grader.serving import SETTLE_DEADLINE, until
 from exercises.grader.timeline import Kind
 
-INTERVAL = 0.05  # seconds
+INTERVAL = 0.04  # seconds
 PAUSE = 0.01  # seconds between two texts of somebody who talks all the time
 WHOLE = 5.0  # seconds; a countdown takes half a second, and ten if its interval is one
 pytestmark = pytest.mark.server(environment={"INTERVAL": str(INTERVAL)})
