@@ -1,5 +1,6 @@
 """Servers start, tell what they do, and end with everything that they started."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -20,6 +21,7 @@ from exercises.grader.serving import (
     Report,
     ServerFailed,
     ServerProcess,
+    patience,
     serve_here,
     until,
 )
@@ -349,6 +351,26 @@ async def test_a_server_that_has_ended_is_not_quiet(student, monkeypatch):
         assert not await server.settled(0.1)
         with pytest.raises(Failure):
             await server.expect_quiet()
+
+
+@pytest.mark.parametrize(("idle", "moved"), [(0.0, False), (60.0, True)])
+async def test_patience_lasts_longer_on_a_machine_that_has_no_time_to_spare(
+    monkeypatch, idle, moved
+):
+    spent, ends = iter([0.0, idle]), []
+    monkeypatch.setattr(serving, "idle", lambda: next(spent))
+
+    async def wait_for_ever():
+        async with patience(0.1) as limit:
+            ends.append(limit.when())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ends.append(limit.when())
+
+    with pytest.raises(TimeoutError):
+        await wait_for_ever()
+    assert (ends[0] != ends[1]) is moved
 
 
 async def test_a_blocked_loop_is_noticed_with_its_line(student):

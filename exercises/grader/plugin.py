@@ -29,7 +29,6 @@ the mark `offers` names the servers, so that they are known before the first che
 Checks of a task are skipped when an earlier task failed. Other tests are left alone.
 """
 
-import asyncio
 import contextlib
 import functools
 import random
@@ -47,7 +46,7 @@ from .outcomes import LIKELY, NOT_AWAITED, NOT_BEGUN, NOT_STARTED, Failure, Outc
 from .programs import Program
 from .redis_beside import SetUpIncomplete
 from .results import Result, Status
-from .serving import NEVER_AWAITED, ServerFailed, ServerProcess
+from .serving import NEVER_AWAITED, ServerFailed, ServerProcess, patience
 from .timeline import Timeline
 
 CHECK_DEADLINE = 20.0  # seconds for one check, after which it is ended
@@ -131,7 +130,7 @@ def limited(check: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
     @functools.wraps(check)
     async def within_limits(*args: Any, **kwargs: Any) -> None:
         try:
-            async with asyncio.timeout(CHECK_DEADLINE) as deadline:
+            async with patience(CHECK_DEADLINE) as deadline:
                 await check(*args, **kwargs)
         except TimeoutError:
             if not deadline.expired():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .outcomes import NOT_STARTED, Failure, Outcome
-from .serving import Child, Place, ServerFailed, until
+from .serving import POLL, Child, Place, ServerFailed, patience, until
 from .timeline import Event, Kind, Timeline, shown
 
 DEADLINE = 5.0  # seconds to wait for what should come at once
@@ -143,9 +143,13 @@ class Program(Child):
     async def ends(self, within: float = DEADLINE) -> Ending:
         """Return how the function ended; it must do so in time."""
         wanted = f"{self.function} ends"
-        if not await until(lambda: self.over, within):
+        try:
+            async with patience(within):
+                while not self.over:
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
             got = f"it was still running after {within:g} s"
-            raise self.silence(f"{wanted} within {within:g} s", got)
+            raise self.silence(f"{wanted} within {within:g} s", got) from None
         if self.ending is None:
             raise self.crash(wanted)
         return self.ending

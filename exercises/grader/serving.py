@@ -38,6 +38,7 @@ STOP_DEADLINE = 20.0  # seconds; a server usually stops within 0.2
 SETTLE_DEADLINE = 3.0  # seconds; a handler usually ends within a few milliseconds
 END_DEADLINE = 2.0  # seconds for what a killed server wrote to be read to its end
 POLL = 0.01  # seconds
+SPARE = 0.1  # of all processors; of a machine that has less to spare, nobody is to blame
 ENDED = 0  # the number of the report that stands for the end of all reports
 LAST_WORDS = 1.0  # seconds for a process that ends to be gone, and its log to be read
 ROUNDS = 100  # times to look for children that a dying server still starts
@@ -571,6 +572,32 @@ def load(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def idle() -> float:
+    """The seconds for which processors of this machine have had nothing to do, in sum."""
+    return float(psutil.cpu_times().idle)
+
+
+@contextlib.asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """`asyncio.timeout`, and twice as long where processors had no time to spare.
+
+    Who works, and would have been ready in time, must not fail for what others do.
+    """
+    before, enough = idle(), SPARE * (os.cpu_count() or 1) * seconds
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(2 * seconds) as limit:
+
+        def look() -> None:
+            if idle() - before >= enough:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_later(seconds, look)
+        try:
+            yield limit
+        finally:
+            timer.cancel()
 
 
 async def until(holds: Callable[[], bool], deadline: float) -> bool:
