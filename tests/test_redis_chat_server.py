@@ -102,8 +102,8 @@ def members_of(example) -> int:
 
 async def hear_until(client, text: str) -> list[str]:
     """What a client hears up to and with a text."""
-    heard = []
-    while text not in heard:
+    heard: list[str] = []
+    while heard[-1:] != [text]:
         heard.append(await client.receive(f"in the end {text}", LONG))
     return heard
 

@@ -323,6 +323,8 @@ class Bench:
         # A thread, for what runs beside the servers may take time to be ready for them.
         self.starter = ThreadPoolExecutor(1)
         self.left: list[pytest.Item] = []
+        # Where the first failure ends it all, most that is started ahead is in vain.
+        self.most_ahead = 1 if config.option.maxfail == 1 else AHEAD
         source = random.Random(config.option.seed)
         self.drawn = {name: source.randbytes(24).hex() for name in SECRETS}
 
@@ -353,7 +355,7 @@ class Bench:
             self.strike(self.ahead.pop(0)[1])
         while self.left and self.left[0] is not item:
             self.left.pop(0)
-        for following in self.left[len(self.ahead) : AHEAD + 1]:
+        for following in self.left[len(self.ahead) : self.most_ahead + 1]:
             self.ahead.append((following, self.starter.submit(self.start, following)))
         self.left.pop(0)
         return self.ahead.pop(0)[1].result()
