@@ -287,7 +287,7 @@ async def test_a_server_that_takes_nothing_is_silence(monkeypatch):
 
     released = asyncio.Event()
     async with talk(stuck(released)) as conversation:
-        ana = await conversation.join("ana", compression=None)
+        ana = await conversation.join("ana")
 
         with fails(Outcome.SILENCE) as failed:
             for _ in range(64):
@@ -709,7 +709,7 @@ async def test_who_does_not_read_makes_the_server_wait_until_he_reads_again(read
         await silent(wire)
 
     async with talk(handler) as conversation:
-        zoe = await conversation.join("zoe", reads=reads, compression=None)
+        zoe = await conversation.join("zoe", reads=reads)
         if reads:
             zoe.stop_reading()
         await zoe.send("go")
@@ -770,7 +770,7 @@ async def test_the_end_leaves_no_task_and_no_socket_and_waits_for_nobody():
     before, released = asyncio.all_tasks(), asyncio.Event()
     async with talk(stuck(released)) as conversation:
         for name in ("ana", "ben"):
-            client = await conversation.join(name, compression=None)
+            client = await conversation.join(name)
             client.push("x" * MEBIBYTE, times=64)
         await conversation.join("zoe", reads=False)
         sockets = [

@@ -405,9 +405,9 @@ async def test_a_flood_is_read_at_its_pace(people, example):
 
 
 async def test_a_flood_of_large_messages_evicts_nobody(conversation, example):
-    ana = await enter(conversation, "ana", compression=None)
-    ben = await enter(conversation, "ben", ana, compression=None)
-    zoe = await enter(conversation, "zoe", ana, ben, compression=None)
+    ana = await enter(conversation, "ana")
+    ben = await enter(conversation, "ben", ana)
+    zoe = await enter(conversation, "zoe", ana, ben)
     huge = LARGE * 16 * 6  # 6 MiB, more than may wait for a client
 
     zoe.push(huge, times=4)

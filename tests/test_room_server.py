@@ -514,9 +514,7 @@ async def test_a_flood_is_read_at_its_pace(users, example):
 
 
 async def test_a_flood_of_large_messages_evicts_nobody(conversation, example):
-    clients = [
-        await conversation.join(n, path(n), compression=None) for n in ["ana", "ben", "zoe"]
-    ]
+    clients = [await conversation.join(n, path(n)) for n in ["ana", "ben", "zoe"]]
     assert await until(lambda: len(example.rooms["kitchen"]) == 3, PATIENCE)
     ana, ben, zoe = clients
     large = LARGE * 16  # 1 MiB

@@ -113,9 +113,9 @@ def picture(notes):
     return {"type": "wall", "notes": shown}
 
 
-async def enter(conversation, wall, who, *notes, **options):
+async def enter(conversation, wall, who, *notes):
     """Connect to a wall, and expect these notes there."""
-    client = await conversation.join(who, f"/walls/{wall}/{who}", **options)
+    client = await conversation.join(who, f"/walls/{wall}/{who}")
     await client.expect(picture(notes))
     return client
 
@@ -335,10 +335,10 @@ async def test_a_flood_of_pointers_costs_nothing(conversation, word):
 )
 async def test_the_last_pointer_of_each_arrives(conversation, word):
     """who was behind hears the last pointer of everybody"""
-    wall, painters, plain = word(), ["ana", "ben"], {"compression": None}
+    wall, painters = word(), ["ana", "ben"]
     names = [f"{painter}-{word()}-".ljust(LONG_NAME, "x") for painter in painters]
     ana, ben = [
-        await conversation.join(painter, f"/walls/{wall}/{name}", **plain)
+        await conversation.join(painter, f"/walls/{wall}/{name}")
         for painter, name in zip(painters, names, strict=True)
     ]
     for client in [ana, ben]:
@@ -457,8 +457,7 @@ async def test_cut_lines_leave_no_gap(conversation, server, word):
 async def test_who_stops_reading_delays_nobody(conversation, word):
     """who stops reading delays nobody, and has no gap in the end"""
     wall, noise, end = word(), random.Random(word()), word()
-    names, plain = ["ana", "ben"], {"compression": None}
-    ana, ben = [await enter(conversation, wall, name, **plain) for name in names]
+    ana, ben = [await enter(conversation, wall, name) for name in ["ana", "ben"]]
     # Together larger than what fits in the buffers of a connection.
     for number in range(1, ROOM):
         text = noise.randbytes(LARGE // 2).hex()
@@ -479,11 +478,11 @@ async def test_who_stops_reading_delays_nobody(conversation, word):
             await client.expect({"type": "moved", "id": 2, "x": 5, "y": 5})
     await change(pin(end), pinned(ROOM + ROUNDS, end), ana, ben)
 
-    eva = Editor(await conversation.join("eva", f"/walls/{wall}/eva", **plain))
+    eva = Editor(await conversation.join("eva", f"/walls/{wall}/eva"))
     await eva.hear()
     zoe.client.read_again()
     if not await hears_the_end(zoe, end):
-        zoe = Editor(await conversation.join("zoe again", path, **plain))
+        zoe = Editor(await conversation.join("zoe again", path))
         await zoe.hear()
     expect_same(eva, zoe)
 
@@ -513,7 +512,7 @@ async def hears_the_end(editor, text):
 async def test_who_is_too_far_behind_is_closed(conversation, server, word):
     """who is too far behind is closed with 1013"""
     wall, noise = word(), random.Random(word())
-    ana = await enter(conversation, wall, "ana", compression=None)
+    ana = await enter(conversation, wall, "ana")
     zoe = await conversation.join("zoe", f"/walls/{wall}/zoe", reads=False)
 
     text = noise.randbytes(LARGE // 2).hex()

@@ -233,15 +233,13 @@ class Client:
             "close_timeout": DEADLINE,
             "max_size": None,
             "proxy": None,
+            # A text is the same without, and much sooner there.
+            "compression": None,
         }
         options = usual | options
         if not reads:
-            # Nothing may take in what the server sends: no queue, no deflate, no buffer.
-            quiet: dict[str, Any] = {
-                "max_queue": 1,
-                "ping_interval": None,
-                "compression": None,
-            }
+            # Nothing may take in what the server sends: no queue, no buffer.
+            quiet: dict[str, Any] = {"max_queue": 1, "ping_interval": None}
             options = quiet | options | {"sock": small_socket(url)}
         self._connection = await connect(url, **options)
         text = f"joined /{url.split('/', 3)[-1]:.60}"

@@ -15,18 +15,18 @@ def names(word, *first):
     return [f"{name}-{word()[:4]}" for name in first]
 
 
-async def pick_up(conversation, name, *others, which="", **options):
+async def pick_up(conversation, name, *others, which=""):
     """A telephone of somebody, which has heard who is on the line."""
-    telephone = await conversation.join(name + which, f"/line/{name}", **options)
+    telephone = await conversation.join(name + which, f"/line/{name}")
     await telephone.expect("On the line: " + ", ".join(sorted({name, *others})))
     return telephone
 
 
-async def party(conversation, *people, **options):
+async def party(conversation, *people):
     """A telephone each, picked up in turn; everybody has heard of everybody."""
     telephones = []
     for number, name in enumerate(people):
-        newcomer = await pick_up(conversation, name, *people[:number], **options)
+        newcomer = await pick_up(conversation, name, *people[:number])
         for telephone in telephones:
             await telephone.expect(f"{name} picked up")
         telephones.append(newcomer)
@@ -247,8 +247,7 @@ async def test_lightning_is_hanging_up(conversation, server, word):
 async def test_off_the_hook_delays_nobody(conversation, word):
     """a telephone that reads nothing delays nobody"""
     ana, ben, zoe = names(word, "ana", "ben", "zoe")
-    # Without compression, so that a text of one word is as long on the wire as it looks.
-    first, other, zoes = await party(conversation, ana, ben, zoe, compression=None)
+    first, other, zoes = await party(conversation, ana, ben, zoe)
     await conversation.join(f"{zoe} 2", f"/line/{zoe}", reads=False)
 
     for _ in range(MANY):

@@ -55,9 +55,7 @@ def notes(word, first, last, size=0):
 
 
 async def open_tab(conversation, name, reader, *, reads=True):
-    """Open a tab, without compression: long notes would take most of the time for it."""
-    path = f"/readers/{reader}"
-    return await conversation.join(name, path, reads=reads, compression=None)
+    return await conversation.join(name, f"/readers/{reader}", reads=reads)
 
 
 async def expect_notes(notes, *tabs):

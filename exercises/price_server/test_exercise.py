@@ -34,8 +34,7 @@ large = pytest.mark.server(environment={"INTERVAL": str(INTERVAL), "LENGTH": str
 
 
 async def listen(conversation, name, **options):
-    """A listener, without compression, which would take most of the time."""
-    return await conversation.join(name, "/volcano", compression=None, **options)
+    return await conversation.join(name, "/volcano", **options)
 
 
 async def reading(listener, within=DEADLINE):
