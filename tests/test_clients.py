@@ -10,7 +10,7 @@ import websockets
 from websockets.asyncio.server import serve as serve_websockets
 
 from exercises.grader.clients import Conversation
-from exercises.grader.outcomes import Failure, Outcome
+from exercises.grader.outcomes import NO_REASON, Failure, Outcome
 from exercises.grader.serving import serve_here, until
 from exercises.grader.timeline import Kind
 
@@ -322,6 +322,7 @@ async def test_another_code_or_reason_is_wrong(wanted):
             await ana.expect_close(**wanted, with_reason="reason" not in wanted)
 
     assert failed.value.got == 'the connection was closed with 1000 ""'
+    assert failed.value.clue == (NO_REASON if wanted == {"code": 1000} else "")
 
 
 async def test_a_close_with_the_right_code_and_reason_is_no_failure():

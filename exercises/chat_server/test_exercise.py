@@ -28,7 +28,8 @@ async def join(conversation, name):
 
 @pytest.mark.task(1, points=2)
 @pytest.mark.likely(
-    wrong_message="everybody hears `Someone: `, one space, and the text",
+    wrong_message="everybody hears `Someone: `, one space, and the text, in the order of "
+    "the texts: a task for each of them gets ahead of another",
     silence="the text must reach everybody: keep all connections, and send to each",
     closed_early="the handler returned: receive in a loop, for as long as the guest stays",
     server_crashed="the exception is in your handler; its last line stands above",
@@ -75,7 +76,8 @@ async def test_the_rest_hear_who_left(conversation, server, word):
     server_crashed="receive_text() fails on a binary message, and whoever is not taken out "
     "of the collection in `finally` stays in it as a ghost",
     silence="close the sender of a binary message with 1003, and tell the rest of it",
-    wrong_message="the close code for data of the wrong kind is 1003 (unsupported data)",
+    wrong_message="the close code for data of the wrong kind is 1003 (unsupported data), "
+    "and the rest hear `Someone left` once: tell it in one place alone",
     closed_early="the sender of a binary message is closed with code 1003, and nobody else",
     unexpected_message="a binary message is broadcast to nobody; close with code 1003",
 )

@@ -30,7 +30,7 @@ import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from .outcomes import NOT_ACCEPTED, NOT_ANSWERED, Failure, Outcome
+from .outcomes import NO_REASON, NOT_ACCEPTED, NOT_ANSWERED, Failure, Outcome
 from .timeline import Event, Kind, Timeline, printable, shown
 
 DEADLINE = 3.0  # seconds to wait for what should come at once
@@ -416,7 +416,8 @@ class Client:
         right = self.code == code and reason in (None, self.reason)
         if not right or (with_reason and not self.reason):
             outcome = Outcome.CLOSED_EARLY if self.code == 1006 else Outcome.WRONG_MESSAGE
-            raise Failure(outcome, wanted, self._ending(), self._closed)
+            clue = NO_REASON if right else ""
+            raise Failure(outcome, wanted, self._ending(), self._closed, clue=clue)
 
     async def _next(self, wanted: str, within: float) -> tuple[Message, Event]:
         await self._wait(wanted, within)

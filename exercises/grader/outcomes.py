@@ -40,6 +40,7 @@ NOT_ACCEPTED = (
 NOT_ANSWERED = (
     "the handler waits before it has accepted: `await websocket.accept()` comes first"
 )
+NO_REASON = "the code is right; the reason, `close`'s second argument, is missing"
 NOT_AWAITED = "an `await` is missing: the log says that a coroutine was never awaited"
 
 # Where these fit, no check knows better.
