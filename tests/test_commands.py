@@ -282,7 +282,9 @@ def test_a_fault_of_the_grader_costs_no_later_task_its_points(root, parrot):
 
 
 def test_ctrl_c_in_a_check_ends_the_command_and_changes_nothing(root, parrot):
-    presses = "import signal; signal.raise_signal(signal.SIGINT)"
+    # What a shell starts in the background ignores Ctrl-C, and so does all below it.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    presses = f"{heeds}; signal.raise_signal(signal.SIGINT)"
     checks = CHECKS.replace('await ana.send("bye")', presses)
     (parrot / "test_exercise.py").write_text(checks, "utf-8")
     (parrot / "exercise.py").write_text(answer(), "utf-8")
