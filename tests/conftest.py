@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import pytest
 
 from exercises.grader.clients import Conversation
-from exercises.grader.serving import LocalServer, ServerProcess, load, serve_here
+from exercises.grader.serving import ServerProcess, load
+from exercises.grader.serving_here import LocalServer, serve_here
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

@@ -11,7 +11,8 @@ from websockets.asyncio.server import serve as serve_websockets
 
 from exercises.grader.clients import Conversation
 from exercises.grader.outcomes import NO_REASON, Failure, Outcome
-from exercises.grader.serving import serve_here, until
+from exercises.grader.serving import until
+from exercises.grader.serving_here import serve_here
 from exercises.grader.timeline import Kind
 
 PATIENCE = 10.0  # seconds for what comes at once on a machine that has time

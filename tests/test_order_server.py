@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from exercises.grader.clients import Conversation, http_client
-from exercises.grader.serving import serve_here, until
+from exercises.grader.serving import until
+from exercises.grader.serving_here import serve_here
 
 PATH = "/ws/user_1"  # orders 1 and 2 are user 1's, order 3 is user 2's
 STATUSES = ["pending", "paid", "shipped", "delivered", "cancelled"]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI
 
-from exercises.grader.serving import load, serve_here
+from exercises.grader.serving import load
+from exercises.grader.serving_here import serve_here
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 EPOCH = "e1"

@@ -17,7 +17,8 @@ from redis import Redis
 from exercises.grader import forking
 from exercises.grader.clients import Conversation
 from exercises.grader.outcomes import Failure
-from exercises.grader.serving import LocalServer, ServerProcess, load, until
+from exercises.grader.serving import ServerProcess, load, until
+from exercises.grader.serving_here import LocalServer
 
 if sys.platform == "win32":
     pytest.skip("there is no Valkey to embed on Windows", allow_module_level=True)

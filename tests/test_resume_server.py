@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exercises.grader.clients import Conversation, http_client
-from exercises.grader.serving import load, serve_here, until
+from exercises.grader.serving import load, until
+from exercises.grader.serving_here import serve_here
 
 FILE = Path(__file__).parent.parent / "examples" / "resume_server.py"
 PATH = "/ws/events"

@@ -22,9 +22,9 @@ from exercises.grader.serving import (
     ServerFailed,
     ServerProcess,
     patience,
-    serve_here,
     until,
 )
+from exercises.grader.serving_here import serve_here
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds for what comes at once on a machine that has time

@@ -24,14 +24,17 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from .outcomes import NO_REASON, NOT_ACCEPTED, NOT_ANSWERED, Failure, Outcome
 from .timeline import Event, Kind, Timeline, printable, shown
+
+if TYPE_CHECKING:
+    # Most conversations need no HTTP, and it is a tenth of what a check imports.
+    import httpx2
 
 DEADLINE = 3.0  # seconds to wait for what should come at once
 OPEN_DEADLINE = 6.0  # seconds for an opening handshake, also one of fifty at a time
@@ -44,11 +47,13 @@ Message = str | bytes
 Expected = str | bytes | dict[str, Any] | list[Any]
 
 
-def http_client(base_url: str = "", **options: Any) -> httpx2.AsyncClient:
+def http_client(base_url: str = "", **options: Any) -> "httpx2.AsyncClient":
     """A client for plain HTTP with servers on this machine; it asks no proxy.
 
     Certificates are not loaded: that takes longer than all requests of a test.
     """
+    import httpx2
+
     return httpx2.AsyncClient(base_url=base_url, trust_env=False, verify=False, **options)
 
 
@@ -143,6 +148,8 @@ class Conversation:
         Fails with the outcomes of a client: an answer that does not come is silence, a
         connection that breaks is closed early, and a status of 500 says that it crashed.
         """
+        import httpx2
+
         statuses = statuses or (200,)
         raw = content
         if not isinstance(raw, str | bytes):
