@@ -17,7 +17,7 @@ from exercises.grader.serving import ServerFailed, ServerProcess
 from exercises.grader.timeline import Event, Kind, shown
 
 SERVERS = Path(__file__).parent / "servers"
-LIMIT = 8.0  # seconds for the whole of `check`
+LIMIT = 7.0  # seconds for the whole of `check`
 
 # Advice.
 TOO_STRICT = (
@@ -25,7 +25,7 @@ TOO_STRICT = (
     "enough"
 )
 ENDLESS = (
-    "wait for nothing without a time limit: `async with asyncio.timeout(2)`; the end of "
+    "wait for nothing without a time limit: `async with asyncio.timeout(1)`; the end of "
     "`async with connect(…)` waits, too"
 )
 ENDED = "raise an exception where a server is wrong, and return where it is right"

@@ -17,7 +17,7 @@ from exercises.grader.timeline import Kind
 
 HOUR = 3600  # seconds
 PAUSE = 0.02  # seconds between two texts of somebody who talks all the time
-LIVES = [0.7, 3, 6]  # seconds at least; the later ones are for a machine that is too busy
+LIVES = [0.3, 3, 6]  # seconds at least; the later ones are for a machine that is too busy
 
 
 def badge(key, name, algorithm="HS256", **claims):

@@ -4,7 +4,7 @@ import asyncio
 
 from harbour import Harbour, Ship
 
-PAUSE = 0.3  # seconds
+PAUSE = 0.2  # seconds
 
 
 class Leisurely(Harbour):
