@@ -205,7 +205,9 @@ class Room:
 
     async def listen(self) -> None:
         """Stay subscribed, whatever happens to Redis, until nobody is here any more."""
-        while True:
+        # redis-py sends with `asyncio.wait_for`, in which Python 3.11 may lose a
+        # cancellation: hence `users`, also below.
+        while self.users:
             try:
                 async with redis.pubsub() as pubsub:
                     await self.relay(pubsub)
@@ -227,7 +229,7 @@ class Room:
         self.known.set()
         broadcast(self.members, BACK)  # on the first time, to nobody
         silent = False
-        while True:
+        while self.users:
             message = await pubsub.get_message(timeout=TIMEOUT)
             if message is None and silent:
                 raise TimeoutError("no answer to a ping")
@@ -290,7 +292,8 @@ async def chat(websocket: WebSocket, room_id: str) -> None:
             if not room.subscribed:
                 broadcast([member], AWAY)
             async with member.stay:
-                while True:
+                # The eviction may be lost in publish(), as a cancellation in listen().
+                while not member.stay.expired():
                     text = await receive_text(websocket)
                     await room.publish(member, text)
                     # A flood that is read faster than others can take it would evict

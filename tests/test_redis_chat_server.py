@@ -376,6 +376,22 @@ async def test_who_comes_while_redis_is_away_is_told_and_served_later(
     excuse(server)
 
 
+async def test_who_goes_at_any_moment_leaves_no_subscription(example, server, valkey):
+    async def visit(room_id: str) -> None:
+        async with example.enter(room_id):
+            pass
+
+    # Somewhere here a cancellation meets the end of a send, and Python 3.11 loses it.
+    for turns in range(50):
+        visitor = asyncio.create_task(visit(f"room {turns}"))
+        for _ in range(turns):
+            await asyncio.sleep(0)  # a turn of the event loop
+        visitor.cancel()
+        await asyncio.wait([visitor])
+
+    assert await until(lambda: not valkey.client.pubsub_channels(), LONG)
+
+
 async def test_a_redis_that_stalls_stalls_nobody(
     impatient, members, conversation, valkey, server, example
 ):

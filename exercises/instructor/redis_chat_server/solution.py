@@ -45,8 +45,10 @@ class Band:
                 queue.put_nowait(text)
 
     async def listen(self) -> None:
-        """Be subscribed whenever Redis is there."""
-        while True:
+        """Be subscribed whenever Redis is there, as long as somebody is here."""
+        # redis-py sends with `asyncio.wait_for`, in which Python 3.11 may lose a
+        # cancellation: hence `users`, also below.
+        while self.users:
             with suppress(RedisError):
                 async with redis.pubsub() as pubsub:
                     await self.relay(pubsub)
@@ -59,6 +61,8 @@ class Band:
     async def relay(self, pubsub: PubSub) -> None:
         await pubsub.subscribe(self.channel)
         async for message in pubsub.listen():
+            if not self.users:
+                break
             if message["type"] == "message":
                 self.tell(f"{self.name}: {message['data']}")
             elif not self.linked:
