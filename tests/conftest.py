@@ -46,6 +46,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.numprocesses = 2 * (os.cpu_count() or 1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spread the answers over the whole suite: they wait where other tests work."""
+    if not hasattr(config, "workerinput"):
+        return
+    answers = [item for item in items if item.path.stem == "test_exercises"]
+    others = [item for item in items if item.path.stem != "test_exercises"]
+    place = {
+        item: number / len(group)
+        for group in [answers, others]
+        for number, item in enumerate(group)
+    }
+    items.sort(key=place.__getitem__)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -8,7 +8,7 @@ from exercises.grader.verifying import jobs, verifiers, verify_one
 JOBS = [job for exercise in exercises() for job in jobs(exercise)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pool():
     with verifiers(1) as pool:
         yield pool
