@@ -47,20 +47,28 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spread the answers over the whole suite: they wait where other tests work."""
-    if not hasattr(config, "workerinput"):
-        return
+    """Let the pages be tested last, and spread the answers over all the rest.
+
+    The browser keeps its event loop to the end, and other tests are to have their own.
+    Answers wait most of their time, and other tests work.
+    """
+    pages = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
     answers = [item for item in items if item.path.stem == "test_exercises"]
-    others = [item for item in items if item.path.stem != "test_exercises"]
-    place = {
-        item: number / len(group)
-        for group in [answers, others]
-        for number, item in enumerate(group)
-    }
-    items.sort(key=place.__getitem__)
+    others = [item for item in items if item not in {*pages, *answers}]
+    if hasattr(config, "workerinput"):
+        place = {
+            item: number / len(group)
+            for group in [answers, others]
+            for number, item in enumerate(group)
+        }
+        others = sorted(place, key=place.__getitem__)
+    else:
+        # A notebook is not to be left in the middle.
+        others += answers
+    items[:] = others + pages
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -142,12 +150,9 @@ class Browser:
             self.errors.append(message.text)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A real browser. Afterwards its console is free of errors.
-
-    A test that provokes an error in the console on purpose clears `browser.errors`.
-    """
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Any]:
+    """Playwright's `Browser`; this process starts it for the first test that wants it."""
     # Chromium without windows first: a test takes half the time with it.
     names = ["chromium-headless-shell", "chromium", "chromium-browser"]
     names += ["google-chrome", "chrome", "msedge"]
@@ -163,7 +168,18 @@ async def browser() -> AsyncIterator[Browser]:
         chromium = await playwright.chromium.launch(
             executable_path=path, args=Browser.FLAGS
         )
-        browser = Browser(await chromium.new_context())
-        yield browser
+        yield chromium
         await chromium.close()
+
+
+@pytest.fixture
+async def browser(chromium: Any) -> AsyncIterator[Browser]:
+    """A browser that remembers nothing. Afterwards its console is free of errors.
+
+    A test that provokes an error in the console on purpose clears `browser.errors`.
+    """
+    context = await chromium.new_context()
+    browser = Browser(context)
+    yield browser
+    await context.close()
     assert browser.errors == []

@@ -118,6 +118,7 @@ async def test_what_an_app_prints_stands_in_the_log(student):
 
     with ServerProcess(student(top=top)) as server:
         await ask(server)
+        assert server.report().beating  # By now, all that was printed is read.
         assert "to stdout" in server.log
         assert "to stderr" in server.log
         assert "Uvicorn running on" in server.log
