@@ -90,11 +90,11 @@ async def test_the_environment_sets_the_pace(conversation, word):
     """one message each INTERVAL"""
     rocket = word()
     began = time.monotonic()
-    ana = await conversation.join("ana", f"/launch/{rocket}/10")
+    ana = await conversation.join("ana", f"/launch/{rocket}/7")
 
-    await expect_countdown(ana, countdown(rocket, 10))
+    await expect_countdown(ana, countdown(rocket, 7))
 
-    expect_lasted(began, INTERVAL, 10)
+    expect_lasted(began, INTERVAL, 7)
 
 
 @far_apart
@@ -139,7 +139,7 @@ async def test_each_listener_has_a_countdown_of_its_own(conversation, word):
     await expect_countdown(ana, countdown(first, 9)[1:])
 
 
-@pytest.mark.server(environment={"INTERVAL": "0.15"})
+@pytest.mark.server(environment={"INTERVAL": "0.12"})
 @pytest.mark.task(2, points=1)
 @pytest.mark.likely(
     silence="every word of the listener put the next message off: it has its moment, "
@@ -162,7 +162,7 @@ async def test_talking_changes_nothing(conversation, word):
     finally:
         talk.cancel()
 
-    expect_lasted(began, 0.15, 3)
+    expect_lasted(began, 0.12, 3)
 
 
 async def talk_all_the_time(client, messages):
