@@ -5,7 +5,7 @@ import asyncio
 from websockets.asyncio.client import ClientConnection, connect
 
 URL = "ws://127.0.0.1:8000/ws/harbour"
-PATIENCE = 1.0  # seconds
+PATIENCE = 0.9  # seconds
 LEFT = "A ship left"
 LONG, MANY = 64 * 1024, 200  # more than the systems keep for a ship that does not read
 
