@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import threading
 
 import psutil
 import pytest
@@ -72,6 +73,30 @@ async def test_a_function_that_returns_has_returned(program):
         ending = await running.ends(PATIENCE)
 
     assert (ending.error, ending.place, str(ending)) == ("", None, "it returned")
+
+
+async def test_a_program_that_has_ended_before_it_is_heard_has_started(
+    program, monkeypatch
+):
+    read, awaited = Program._read_replies, threading.Event()
+
+    class Reader(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            awaited.set()
+            super().join(timeout)
+
+    def read_late(running: Program) -> None:
+        """Read when somebody waits for that, as a thread may on a busy machine."""
+        awaited.wait(PATIENCE)
+        read(running)
+
+    monkeypatch.setattr(threading, "Thread", Reader)
+    monkeypatch.setattr(Program, "_read_replies", read_late)
+    with program() as running:
+        await running.starts()
+        ending = await running.ends(PATIENCE)
+
+    assert str(ending) == "it returned"
 
 
 async def test_what_a_function_raises_is_told_with_its_line(program):

@@ -32,7 +32,7 @@ from .outcomes import Failure, Outcome
 START_DEADLINE = 20.0  # seconds; a server is usually ready after 0.4
 STOP_DEADLINE = 20.0  # seconds; a server usually stops within 0.2
 SETTLE_DEADLINE = 3.0  # seconds; a handler usually ends within a few milliseconds
-END_DEADLINE = 2.0  # seconds for what a killed server wrote to be read to its end
+END_DEADLINE = 2.0  # seconds for what a child wrote before its end to be read
 POLL = 0.01  # seconds
 SPARE = 0.1  # of all processors; of a machine that has less to spare, nobody is to blame
 ENDED = 0  # the number of the report that stands for the end of all reports
@@ -241,6 +241,9 @@ class Child:
         for _ in range(int(deadline / POLL)):
             if self._announced.wait(POLL) or self._process.poll() is not None:
                 break
+        if self._process.poll() is not None:
+            # Who ends at once may have begun: all that it said is to be read first.
+            self._readers[1].join(END_DEADLINE)
         if not self.ready:
             if self._announced.is_set():  # the log ended: so does the process, at once
                 with contextlib.suppress(subprocess.TimeoutExpired):
