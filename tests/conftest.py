@@ -54,7 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     pages = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
     answers = [item for item in items if item.path.stem == "test_exercises"]
-    others = [item for item in items if item not in {*pages, *answers}]
+    apart = {*pages, *answers}
+    others = [item for item in items if item not in apart]
     if hasattr(config, "workerinput"):
         place = {
             item: number / len(group)
