@@ -237,6 +237,16 @@ def test_a_file_that_takes_too_much_memory_is_ended_and_told_so(grade):
     assert first.got == "exercise.py was ended: it used more than 768 MiB of memory."
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+def test_a_file_that_starts_too_many_processes_is_ended_and_told_so(grade):
+    starts_two = ["sh", "-c", "sleep 60 & sleep 60 & wait"]
+    start = f"[subprocess.Popen({starts_two}) for _ in range(20)]"
+    (first, _) = grade(top=f"import subprocess, time\nkept = {start}\ntime.sleep(60)")
+
+    assert first.outcome == "server crashed"
+    assert first.got == "exercise.py was ended: it used more than 50 processes."
+
+
 def test_a_blocked_loop_names_the_line_that_blocks(grade):
     (first,) = grade(echo="time.sleep(60)  # blocks", task=1)
 

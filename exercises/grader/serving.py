@@ -215,18 +215,16 @@ class Child:
 
     def _watch(self) -> None:
         """End a student's code that takes too much of the machine."""
-        with contextlib.suppress(psutil.Error):
-            first = psutil.Process(self._process.pid)
-            while not self._ended.wait(LOOK):
-                family = [first, *first.children(recursive=True)]
-                used = sum(map(memory, family))
-                if used > MEMORY_LIMIT:
-                    self.excess = f"more than {MEMORY_LIMIT >> 20} MiB of memory"
-                elif len(family) > PROCESS_LIMIT:
-                    self.excess = f"more than {PROCESS_LIMIT} processes"
-                if self.excess:
-                    end_family(self._process.pid)
-                    return
+        while not self._ended.wait(LOOK) and self.exit_code is None:
+            family = seen_family(self._process.pid)
+            used = sum(map(memory, family))
+            if used > MEMORY_LIMIT:
+                self.excess = f"more than {MEMORY_LIMIT >> 20} MiB of memory"
+            elif len(family) > PROCESS_LIMIT:
+                self.excess = f"more than {PROCESS_LIMIT} processes"
+            if self.excess:
+                end_family(self._process.pid)
+                return
 
     def __enter__(self) -> Self:
         return self
@@ -445,10 +443,28 @@ class ServerProcess(Child):
             )
 
 
-def memory(process: psutil.Process) -> int:
+def seen_family(pid: int) -> list[int]:
+    """A process and its descendants, for somebody who looks often.
+
+    Linux keeps a list of the children of each thread, and psutil asks every process of the
+    machine for its parent. While one of them ends, others may be missing from that list.
+    """
+    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [pid, *(p.pid for p in psutil.Process(pid).children(recursive=True))]
+        return []
+    family = [pid]
+    for member in family:  # which grows meanwhile
+        with contextlib.suppress(OSError):
+            for children in Path(f"/proc/{member}/task").glob("*/children"):
+                family += map(int, children.read_text().split())
+    return family
+
+
+def memory(pid: int) -> int:
     """The bytes of memory that a process holds; none if it has ended meanwhile."""
     try:
-        return int(process.memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
 
