@@ -2,10 +2,11 @@
 
 The server runs in a child process, pinned to the first core; the load generator is the
 script itself, pinned to the last. Each measurement starts a server anew. The servers take
-turns, A B C and then C B A, so that whatever slows the machine down for a while slows all
-of them down; ratios are those of measurements of one round. The cost of a server is the
-time that its process spent on a CPU, and not the time on the clock, which depends on the
-generator too.
+turns, so that whatever slows the machine down for a while slows all of them down: one
+measurement after the other, A B C and then C B A; or, where servers can wait side by side,
+all of them in slices of some milliseconds, in any order. Ratios are those of measurements
+of one round. The cost of a server is the time that its process spent on a CPU, and not the
+time on the clock, which depends on the generator too.
 
 The generator is a plain one: sockets, `select`, and just enough of RFC 6455 to count the
 messages. The servers are run by uvicorn itself: the grader's `ServerProcess` watches what
@@ -30,11 +31,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import psutil
 import typer
@@ -343,7 +345,9 @@ class Client:
         if buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(REPLY_DEADLINE)
-        self.socket.bind((address, 0))
+        if address != "127.0.0.1":
+            # A bound port is taken for all servers, and not for this one alone.
+            self.socket.bind((address, 0))
         self.socket.connect(("127.0.0.1", port))
         more = self.OFFER if deflate else ""
         asked = self.HANDSHAKE.format(path=path, port=port, more=more)
@@ -462,21 +466,23 @@ def crowd(
 
 
 class Meter:
-    """What the server and the generator use while it runs."""
+    """What the server and the generator use while it runs, which may be several times."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.seconds = self.cpu = self.own_cpu = 0.0
 
     def __enter__(self) -> Self:
-        self.began = self._look()
+        # To ask for the server's share takes time itself, which is not to be counted.
+        self.cpu -= self.server.cpu()
+        self.own_cpu -= time.process_time()
+        self.seconds -= time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        spent = zip(self.began, self._look(), strict=True)
-        self.seconds, self.cpu, self.own_cpu = (after - before for before, after in spent)
-
-    def _look(self) -> tuple[float, float, float]:
-        return time.perf_counter(), self.server.cpu(), time.process_time()
+        self.seconds += time.perf_counter()
+        self.own_cpu += time.process_time()
+        self.cpu += self.server.cpu()
 
     def measures(self, messages: int) -> Measures:
         """What so many messages have cost; `generator` is its share of a core."""
@@ -524,17 +530,59 @@ def numbers(several: str) -> list[int]:
         raise typer.BadParameter(f"numbers are wanted, as in 10,100: {several}") from None
 
 
+def keep_to_the_last_core() -> None:
+    """Leave the first core to the server, where there are two."""
+    if PINNED:
+        os.sched_setaffinity(0, CORES[-1:])
+
+
 def in_turns(
     cases: Sequence[Case], rounds: int, measure: Callable[[Case], Measures]
 ) -> dict[Case, list[Measures]]:
     """Measure all cases in turns, in every second round from last to first."""
-    if PINNED:
-        os.sched_setaffinity(0, CORES[-1:])
+    keep_to_the_last_core()
     found: dict[Case, list[Measures]] = {case: [] for case in cases}
     for number in range(rounds):
         for case in cases if number % 2 == 0 else reversed(cases):
             stderr.print(f"round {number + 1} of {rounds}: {case}", soft_wrap=True)
             found[case].append(measure(case))
+    return found
+
+
+class Sliced(Protocol):
+    """A measurement that can be interrupted at any time."""
+
+    def slice(self) -> None:
+        """Go on for some milliseconds."""
+
+    def measures(self) -> Measures:
+        """What all slices together have cost."""
+
+
+def in_slices(
+    cases: Sequence[Case],
+    rounds: int,
+    slices: int,
+    begin: Callable[[Case], AbstractContextManager[Sliced]],
+) -> dict[Case, list[Measures]]:
+    """In each round begin all cases, and give each so many slices, in any order.
+
+    A machine that others use, too, is slow for a tenth of a second and fast for the next.
+    Measurements of seconds, one after the other, would differ by a third for that alone.
+    """
+    keep_to_the_last_core()
+    found: dict[Case, list[Measures]] = {case: [] for case in cases}
+    order = Random(0)
+    for number in range(rounds):
+        stderr.print(f"round {number + 1} of {rounds}: {', '.join(map(str, cases))}")
+        with contextlib.ExitStack() as ends:
+            begun = {case: ends.enter_context(begin(case)) for case in cases}
+            for _ in range(slices):
+                # The one that had its turn just before finds its memory still near.
+                for case in order.sample(cases, len(cases)):
+                    begun[case].slice()
+            for case, measured in begun.items():
+                found[case].append(measured.measures())
     return found
 
 

@@ -6,11 +6,14 @@ One client speaks, all clients receive; when all have it, the client speaks agai
 is a delivery: one message to one client. `ratio` is the public loop's CPU time a delivery
 divided by this server's, in the same round: above 1 is cheaper. The public loop runs twice,
 so that the ratio of `public loop again` shows what is noise. `generator` is the share of
-its core that the load generator used: near 1, the throughput is the generator's.
+its core that the load generator used: near 1, the throughput is the generator's. In a round
+all servers run, and have their turns of about a thousand deliveries.
 """
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import bench
@@ -20,6 +23,7 @@ from bench import PEERS, Measures, Program
 PATH = "/ws/chat"
 BASE = "public loop"
 FEWEST = 10  # messages in a measurement
+SLICE = 1000  # deliveries, or a single message to more clients than that
 
 Receivers = Annotated[str, typer.Option(help="How many clients receive.")]
 Size = Annotated[int, typer.Option(min=1, help="Bytes of the text that is said.")]
@@ -45,29 +49,62 @@ def programs() -> list[Program]:
     ]
 
 
+class Talk:
+    """Messages of the first client to all clients, and what they have cost.
+
+    `slice` says `messages` of them.
+    """
+
+    def __init__(self, crowd: bench.Crowd, size: int, messages: int) -> None:
+        self.crowd, self.messages = crowd, messages
+        self.said = bench.frame(bench.text(size))
+        self.delays: list[float] = []  # ms until the last receiver has it
+        self.meter = bench.Meter(crowd.server)
+
+    def say(self, messages: int) -> None:
+        """Say so many messages, each when all have the one before."""
+        for _ in range(messages):
+            began = time.perf_counter()
+            self.crowd.clients[0].send(self.said)
+            self.crowd.hear_all(len(self.crowd.clients))
+            self.delays.append(1e3 * (time.perf_counter() - began))
+
+    def warm_up(self) -> None:
+        """Say some that do not count."""
+        self.say(max(FEWEST, self.messages))
+        self.delays.clear()
+
+    def slice(self) -> None:
+        with self.meter:
+            self.say(self.messages)
+
+    def measures(self) -> Measures:
+        """The costs of a delivery, and the median of the ms until the last has it."""
+        heard = {client.messages for client in self.crowd.clients}
+        assert len(heard) == 1, "not all got all"
+        costs = self.meter.measures(len(self.delays) * len(self.crowd.clients))
+        return costs | {"last_ms": bench.percentile(self.delays, 0.5)}
+
+
+@contextlib.contextmanager
+def talk(
+    program: Program, receivers: int, size: int, messages: int, *, deflate: bool = False
+) -> Iterator[Talk]:
+    """A talk to so many receivers, of a program that is started for it."""
+    with bench.crowd(program, receivers, deflate=deflate) as crowd:
+        begun = Talk(crowd, size, messages)
+        begun.warm_up()
+        yield begun
+
+
 def measure(
     program: Program, receivers: int, size: int, deliveries: int, *, deflate: bool = False
 ) -> Measures:
-    """One measurement: the costs of a delivery, and ms until the last receiver has it."""
-    said = bench.frame(bench.text(size))
-    number = max(FEWEST, deliveries // receivers)
-    delays = []
-    with bench.crowd(program, receivers, deflate=deflate) as crowd:
-
-        def speak() -> None:
-            began = time.perf_counter()
-            crowd.clients[0].send(said)
-            crowd.hear_all(receivers)
-            delays.append(1e3 * (time.perf_counter() - began))
-
-        for _ in range(FEWEST + number // 10):
-            speak()
-        delays.clear()
-        with bench.Meter(crowd.server) as meter:
-            for _ in range(number):
-                speak()
-        assert len({client.messages for client in crowd.clients}) == 1, "not all got all"
-    return meter.measures(number * receivers) | {"last_ms": bench.percentile(delays, 0.5)}
+    """One measurement, in one go."""
+    messages = max(FEWEST, deliveries // receivers)
+    with talk(program, receivers, size, messages, deflate=deflate) as begun:
+        begun.slice()
+        return begun.measures()
 
 
 def measure_all(
@@ -81,11 +118,14 @@ def measure_all(
     """The rows of the table."""
     rows = []
     for number in bench.numbers(receivers):
-        if reason := bench.open_files(number):
+        programs = bench.installed(candidates, only)
+        if reason := bench.open_files(number * len(programs)):
             rows.append({"server": "all", "receivers": number, "skipped": reason})
             continue
-        one = functools.partial(measure, receivers=number, size=size, deliveries=deliveries)
-        found = bench.in_turns(bench.installed(candidates, only), rounds, one)
+        messages = max(1, SLICE // number)
+        slices = max(FEWEST, deliveries // number) // messages or 1
+        begin = functools.partial(talk, receivers=number, size=size, messages=messages)
+        found = bench.in_slices(programs, rounds, slices, begin)
         said = {"receivers": number, "bytes": size}
         rows += bench.table(found, BASE, {"ratio": bench.cheaper}, **said)
     return rows
