@@ -131,6 +131,25 @@ def test_what_the_limits_forbid_is_said_and_not_tried(tmp_path):
     assert row["skipped"] in printed
 
 
+def test_servers_run_one_by_one_where_few_files_may_be_open(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import bench
+    import broadcast
+
+    # The process of the test is not to be bound to a core.
+    monkeypatch.setattr(bench, "PINNED", False)
+    monkeypatch.setattr(bench, "open_files", lambda needed: "too many" * (needed > 5))
+    loops = broadcast.programs()[:2]
+
+    rows = broadcast.measure_all(loops, "5,6", size=32, deliveries=50, rounds=1, only="")
+
+    assert [row["server"] for row in rows] == ["public loop", "public loop again", "all"]
+    for row in rows[:2]:
+        assert_possible(row)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"round 1 of 1: {loop}" for loop in loops]
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks" / "measured").glob("*.json")))
 def test_stored_results_are_whole_and_name_their_machine(file):
     whole = json.loads(file.read_text(encoding="utf-8"))

@@ -225,7 +225,7 @@ def running(
     `pin` keeps it on the first core.
     """
     passed = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | dict(environment or {})
-    process = subprocess.Popen(
+    with subprocess.Popen(
         program.command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -233,20 +233,20 @@ def running(
         text=True,
         env=passed,
         cwd=PEERS,
-    )
-    log = Log(process, workers)
-    try:
-        if PINNED:
-            # Without this it would share the core of the generator.
-            psutil.Process(process.pid).cpu_affinity(CORES[:1] if pin else CORES)
-        log.start()
-        if not log.ready.wait(START_DEADLINE) or process.poll() is not None:
-            raise SystemExit(f"{program.name} does not start.\n{log.text}")
-        wait_for_a_listener(log.port)
-        yield Server(process, log)
-    finally:
-        end(process)
-        log.join(STOP_DEADLINE)
+    ) as process:
+        log = Log(process, workers)
+        try:
+            if PINNED:
+                # Without this it would share the core of the generator.
+                psutil.Process(process.pid).cpu_affinity(CORES[:1] if pin else CORES)
+            log.start()
+            if not log.ready.wait(START_DEADLINE) or process.poll() is not None:
+                raise SystemExit(f"{program.name} does not start.\n{log.text}")
+            wait_for_a_listener(log.port)
+            yield Server(process, log)
+        finally:
+            end(process)
+            log.join(STOP_DEADLINE)
 
 
 def wait_for_a_listener(port: int) -> None:
