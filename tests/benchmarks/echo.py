@@ -6,11 +6,14 @@ Each client speaks, waits for its echo, and speaks again. `ratio` is the CPU tim
 bare Starlette app a message divided by this server's, in the same round: above 1 is
 cheaper. The bare app runs twice, so that the ratio of `bare Starlette again` shows what is
 noise; with one client that is a lot. `generator` is the share of its core that the load
-generator used: near 1, the throughput is the generator's.
+generator used: near 1, the throughput is the generator's. In a round all servers run, and
+have their turns of about a thousand messages.
 """
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import bench
@@ -19,6 +22,7 @@ from bench import PEERS, Measures, Program
 
 PATH = "/ws/echo"
 BASE = "bare Starlette"
+SLICE = 1000  # messages
 
 Clients = Annotated[str, typer.Option(help="How many clients speak at once.")]
 Sizes = Annotated[str, typer.Option(help="Bytes of a text.")]
@@ -46,39 +50,73 @@ def programs() -> list[Program]:
     ]
 
 
+class Echoes:
+    """Messages of all clients and their echoes, and what they have cost.
+
+    `slice` exchanges `messages` of them, and one more with each client.
+    """
+
+    def __init__(self, crowd: bench.Crowd, size: int, messages: int) -> None:
+        self.crowd, self.messages = crowd, messages
+        self.said = bench.frame(bench.text(size))
+        self.asked: dict[bench.Client, float] = {}
+        self.delays: list[float] = []  # ms until a message has come back
+        self.meter = bench.Meter(crowd.server)
+
+    def converse(self) -> None:
+        """Let each client speak, and speak again when it is answered, until all are."""
+        left = self.messages
+        for client in self.crowd.clients:
+            self.say(client)
+        while self.asked:
+            heard = self.crowd.hear(bench.REPLY_DEADLINE)
+            if not heard:
+                raise SystemExit(f"no echo comes.\n{self.crowd.server.log.text}")
+            for client, got in heard:
+                if got:
+                    self.delays.append(1e3 * (time.perf_counter() - self.asked.pop(client)))
+                    if left > 0:
+                        left -= 1
+                        self.say(client)
+
+    def say(self, client: bench.Client) -> None:
+        self.asked[client] = time.perf_counter()
+        client.send(self.said)
+
+    def warm_up(self) -> None:
+        """Exchange some that do not count."""
+        self.converse()
+        self.delays.clear()
+
+    def slice(self) -> None:
+        with self.meter:
+            self.converse()
+
+    def measures(self) -> Measures:
+        """The costs of a message, and the ms until it has come back."""
+        times = {"p50_ms": bench.percentile(self.delays, 0.5)}
+        times |= {"p99_ms": bench.percentile(self.delays, 0.99)}
+        return self.meter.measures(len(self.delays)) | times
+
+
+@contextlib.contextmanager
+def echoes(
+    program: Program, clients: int, size: int, messages: int, *, deflate: bool = False
+) -> Iterator[Echoes]:
+    """So many clients of a program that is started for them."""
+    with bench.crowd(program, clients, deflate=deflate) as crowd:
+        begun = Echoes(crowd, size, messages)
+        begun.warm_up()
+        yield begun
+
+
 def measure(
     program: Program, clients: int, size: int, messages: int, *, deflate: bool = False
 ) -> Measures:
-    """One measurement: the costs of a message, and ms until it has come back."""
-    said = bench.frame(bench.text(size))
-    with bench.crowd(program, clients, deflate=deflate) as crowd:
-        asked: dict[bench.Client, float] = {}
-
-        def converse(number: int) -> list[float]:
-            """Exchange so many messages; returns the ms that each took."""
-            delays: list[float] = []
-            for client in crowd.clients:
-                asked[client] = time.perf_counter()
-                client.send(said)
-            while len(delays) < number + clients:
-                heard = crowd.hear(bench.REPLY_DEADLINE)
-                if not heard:
-                    raise SystemExit(f"no echo comes.\n{crowd.server.log.text}")
-                for client, got in heard:
-                    if got:
-                        now = time.perf_counter()
-                        delays.append(1e3 * (now - asked[client]))
-                        if len(delays) <= number:
-                            asked[client] = now
-                            client.send(said)
-            return delays
-
-        converse(messages // 5)
-        with bench.Meter(crowd.server) as meter:
-            delays = converse(messages)
-    times = {"p50_ms": bench.percentile(delays, 0.5)}
-    times |= {"p99_ms": bench.percentile(delays, 0.99)}
-    return meter.measures(len(delays)) | times
+    """One measurement, in one go."""
+    with echoes(program, clients, size, messages, deflate=deflate) as begun:
+        begun.slice()
+        return begun.measures()
 
 
 def script(
@@ -98,8 +136,11 @@ def script(
     rows = []
     for size in bench.numbers(sizes):
         for number in bench.numbers(clients):
-            one = functools.partial(measure, clients=number, size=size, messages=messages)
-            found = bench.in_turns(bench.installed(programs(), only), rounds, one)
+            slices = max(1, messages // SLICE)
+            share = messages // slices
+            begin = functools.partial(echoes, clients=number, size=size, messages=share)
+            candidates = bench.installed(programs(), only)
+            found = bench.in_slices(candidates, rounds, slices, begin)
             said = {"clients": number, "bytes": size}
             rows += bench.table(found, BASE, {"ratio": bench.cheaper}, **said)
     bench.report("echo", rows, COLUMNS, json, rounds=rounds, note=note)
