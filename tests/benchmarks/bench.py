@@ -30,13 +30,14 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import psutil
 import typer
@@ -51,6 +52,7 @@ START_DEADLINE = 30.0  # seconds for a server to accept
 PAUSE = 0.01  # seconds between two attempts to connect
 REPLY_DEADLINE = 30.0  # seconds without any message, after which a measurement fails
 STOP_DEADLINE = 5.0  # seconds for a killed server to be gone
+WARM_UP = 10  # messages that do not count, at least
 SPARE_FILES = 100  # open files that a process needs besides its connections
 PORTS = 20_000  # connections from one address, well below the ports that a system gives out
 LOG_LIMIT = 64 * 1024  # characters of a log that are kept
@@ -549,12 +551,41 @@ def in_turns(
     return found
 
 
-class Sliced(Protocol):
-    """A measurement that can be interrupted at any time."""
+class Trial(ABC):
+    """Messages of the clients of a server, and what they cost; it can go on in slices.
+
+    `size` is that of a text in bytes; `messages` is how many there are in a slice.
+    """
+
+    def __init__(self, crowd: Crowd, size: int, messages: int) -> None:
+        self.crowd, self.messages = crowd, messages
+        self.said = frame(text(size))
+        self.delays: list[float] = []  # ms, one for each message
+        self.meter = Meter(crowd.server)
+
+    @classmethod
+    @contextlib.contextmanager
+    def begun(
+        cls, program: Program, clients: int, *, deflate: bool = False, **each: int
+    ) -> Iterator[Self]:
+        """A trial with a program that is started for it, and has warmed up."""
+        with crowd(program, clients, deflate=deflate) as present:
+            trial = cls(present, **each)
+            while len(trial.delays) < WARM_UP:
+                trial.exchange()
+            trial.delays.clear()
+            yield trial
+
+    @abstractmethod
+    def exchange(self) -> None:
+        """Say the messages of a slice, and wait until all have got what is theirs."""
 
     def slice(self) -> None:
         """Go on for some milliseconds."""
+        with self.meter:
+            self.exchange()
 
+    @abstractmethod
     def measures(self) -> Measures:
         """What all slices together have cost."""
 
@@ -563,7 +594,7 @@ def in_slices(
     cases: Sequence[Case],
     rounds: int,
     slices: int,
-    begin: Callable[[Case], AbstractContextManager[Sliced]],
+    begin: Callable[[Case], AbstractContextManager[Trial]],
 ) -> dict[Case, list[Measures]]:
     """In each round begin all cases, and give each so many slices, in any order.
 

@@ -11,10 +11,8 @@ all servers run, and have their turns of about a thousand deliveries; one server
 the other where the system does not allow so many open files.
 """
 
-import contextlib
 import functools
 import time
-from collections.abc import Iterator
 from typing import Annotated
 
 import bench
@@ -50,34 +48,15 @@ def programs() -> list[Program]:
     ]
 
 
-class Talk:
-    """Messages of the first client to all clients, and what they have cost.
+class Talk(bench.Trial):
+    """The first client speaks to all clients, again when all have heard it."""
 
-    `slice` says `messages` of them.
-    """
-
-    def __init__(self, crowd: bench.Crowd, size: int, messages: int) -> None:
-        self.crowd, self.messages = crowd, messages
-        self.said = bench.frame(bench.text(size))
-        self.delays: list[float] = []  # ms until the last receiver has it
-        self.meter = bench.Meter(crowd.server)
-
-    def say(self, messages: int) -> None:
-        """Say so many messages, each when all have the one before."""
-        for _ in range(messages):
+    def exchange(self) -> None:
+        for _ in range(self.messages):
             began = time.perf_counter()
             self.crowd.clients[0].send(self.said)
             self.crowd.hear_all(len(self.crowd.clients))
             self.delays.append(1e3 * (time.perf_counter() - began))
-
-    def warm_up(self) -> None:
-        """Say some that do not count."""
-        self.say(max(FEWEST, self.messages))
-        self.delays.clear()
-
-    def slice(self) -> None:
-        with self.meter:
-            self.say(self.messages)
 
     def measures(self) -> Measures:
         """The costs of a delivery, and the median of the ms until the last has it."""
@@ -87,25 +66,16 @@ class Talk:
         return costs | {"last_ms": bench.percentile(self.delays, 0.5)}
 
 
-@contextlib.contextmanager
-def talk(
-    program: Program, receivers: int, size: int, messages: int, *, deflate: bool = False
-) -> Iterator[Talk]:
-    """A talk to so many receivers, of a program that is started for it."""
-    with bench.crowd(program, receivers, deflate=deflate) as crowd:
-        begun = Talk(crowd, size, messages)
-        begun.warm_up()
-        yield begun
-
-
 def measure(
     program: Program, receivers: int, size: int, deliveries: int, *, deflate: bool = False
 ) -> Measures:
     """One measurement, in one go."""
-    messages = max(FEWEST, deliveries // receivers)
-    with talk(program, receivers, size, messages, deflate=deflate) as begun:
-        begun.slice()
-        return begun.measures()
+    number = max(FEWEST, deliveries // receivers)
+    with Talk.begun(
+        program, receivers, size=size, messages=number, deflate=deflate
+    ) as talk:
+        talk.slice()
+        return talk.measures()
 
 
 def measure_all(
@@ -122,17 +92,19 @@ def measure_all(
         if reason := bench.open_files(number):
             rows.append({"server": "all", "receivers": number, "skipped": reason})
             continue
-        programs = bench.installed(candidates, only)
-        if bench.open_files(number * len(programs)):
+        runnable = bench.installed(candidates, only)
+        if bench.open_files(number * len(runnable)):
             one = functools.partial(
                 measure, receivers=number, size=size, deliveries=deliveries
             )
-            found = bench.in_turns(programs, rounds, one)
+            found = bench.in_turns(runnable, rounds, one)
         else:
             messages = max(1, SLICE // number)
             slices = max(FEWEST, deliveries // number) // messages or 1
-            begin = functools.partial(talk, receivers=number, size=size, messages=messages)
-            found = bench.in_slices(programs, rounds, slices, begin)
+            begin = functools.partial(
+                Talk.begun, clients=number, size=size, messages=messages
+            )
+            found = bench.in_slices(runnable, rounds, slices, begin)
         said = {"receivers": number, "bytes": size}
         rows += bench.table(found, BASE, {"ratio": bench.cheaper}, **said)
     return rows

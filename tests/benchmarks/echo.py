@@ -10,10 +10,8 @@ generator used: near 1, the throughput is the generator's. In a round all server
 have their turns of about a thousand messages.
 """
 
-import contextlib
 import functools
 import time
-from collections.abc import Iterator
 from typing import Annotated
 
 import bench
@@ -50,47 +48,29 @@ def programs() -> list[Program]:
     ]
 
 
-class Echoes:
-    """Messages of all clients and their echoes, and what they have cost.
+class Echoes(bench.Trial):
+    """All clients speak, again when they are answered; in the end all are."""
 
-    `slice` exchanges `messages` of them, and one more with each client.
-    """
+    def exchange(self) -> None:
+        asked: dict[bench.Client, float] = {}
 
-    def __init__(self, crowd: bench.Crowd, size: int, messages: int) -> None:
-        self.crowd, self.messages = crowd, messages
-        self.said = bench.frame(bench.text(size))
-        self.asked: dict[bench.Client, float] = {}
-        self.delays: list[float] = []  # ms until a message has come back
-        self.meter = bench.Meter(crowd.server)
+        def say(client: bench.Client) -> None:
+            asked[client] = time.perf_counter()
+            client.send(self.said)
 
-    def converse(self) -> None:
-        """Let each client speak, and speak again when it is answered, until all are."""
-        left = self.messages
         for client in self.crowd.clients:
-            self.say(client)
-        while self.asked:
+            say(client)
+        left = self.messages
+        while asked:
             heard = self.crowd.hear(bench.REPLY_DEADLINE)
             if not heard:
                 raise SystemExit(f"no echo comes.\n{self.crowd.server.log.text}")
             for client, got in heard:
                 if got:
-                    self.delays.append(1e3 * (time.perf_counter() - self.asked.pop(client)))
+                    self.delays.append(1e3 * (time.perf_counter() - asked.pop(client)))
                     if left > 0:
                         left -= 1
-                        self.say(client)
-
-    def say(self, client: bench.Client) -> None:
-        self.asked[client] = time.perf_counter()
-        client.send(self.said)
-
-    def warm_up(self) -> None:
-        """Exchange some that do not count."""
-        self.converse()
-        self.delays.clear()
-
-    def slice(self) -> None:
-        with self.meter:
-            self.converse()
+                        say(client)
 
     def measures(self) -> Measures:
         """The costs of a message, and the ms until it has come back."""
@@ -99,24 +79,15 @@ class Echoes:
         return self.meter.measures(len(self.delays)) | times
 
 
-@contextlib.contextmanager
-def echoes(
-    program: Program, clients: int, size: int, messages: int, *, deflate: bool = False
-) -> Iterator[Echoes]:
-    """So many clients of a program that is started for them."""
-    with bench.crowd(program, clients, deflate=deflate) as crowd:
-        begun = Echoes(crowd, size, messages)
-        begun.warm_up()
-        yield begun
-
-
 def measure(
     program: Program, clients: int, size: int, messages: int, *, deflate: bool = False
 ) -> Measures:
     """One measurement, in one go."""
-    with echoes(program, clients, size, messages, deflate=deflate) as begun:
-        begun.slice()
-        return begun.measures()
+    with Echoes.begun(
+        program, clients, size=size, messages=messages, deflate=deflate
+    ) as echoes:
+        echoes.slice()
+        return echoes.measures()
 
 
 def script(
@@ -138,7 +109,9 @@ def script(
         for number in bench.numbers(clients):
             slices = max(1, messages // SLICE)
             share = messages // slices
-            begin = functools.partial(echoes, clients=number, size=size, messages=share)
+            begin = functools.partial(
+                Echoes.begun, clients=number, size=size, messages=share
+            )
             candidates = bench.installed(programs(), only)
             found = bench.in_slices(candidates, rounds, slices, begin)
             said = {"clients": number, "bytes": size}
