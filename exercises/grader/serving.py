@@ -450,7 +450,7 @@ def seen_family(pid: int) -> list[int]:
     machine for its parent. While one of them ends, others may be missing from that list.
     """
     if not Path(f"/proc/{pid}/task/{pid}/children").exists():
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             return [pid, *(p.pid for p in psutil.Process(pid).children(recursive=True))]
         return []
     family = [pid]
@@ -462,10 +462,10 @@ def seen_family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """The bytes of memory that a process holds; none if it has ended meanwhile."""
+    """The bytes of memory that a process holds; none if it has ended, or hides that."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return 0
 
 
