@@ -21,6 +21,7 @@ import json
 import multiprocessing.process
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -111,6 +112,23 @@ def preloaded(file: Path) -> list[str]:
         text = file.read_bytes()
         return [name for word, name in SELDOM.items() if word in text]
     return []
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, also those that have ended and are not buried.
+
+    Linux lists those of each thread. While one of them is buried, by its parent, others may
+    be missing. Elsewhere every process of the machine has to be asked for its parent.
+    """
+    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+        with contextlib.suppress(psutil.Error):
+            return [process.pid for process in psutil.Process(pid).children()]
+        return []
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, listed.read_text().split())
+    return found
 
 
 def runs(pid: int) -> bool:
@@ -236,17 +254,17 @@ def until_forked() -> tuple[dict[str, Any], list[int]]:
     # An old system has no such thing; then there is to be no child either.
     os.close(os.pidfd_open(os.getpid()))
     line = socket.socket(fileno=0)
-    children: dict[int, tuple[int, int]] = {}
+    running: dict[int, tuple[int, int]] = {}
     # No descriptor belongs to an object but the line: in a child, which closes them all, an
     # object that goes later would close what has the same number then.
     poll = select.poll()
     poll.register(line, select.POLLIN)
     while True:
         for ready, _ in poll.poll():
-            if ready in children:
-                pid, ending = children.pop(ready)
+            if ready in running:
+                pid, ending = running.pop(ready)
                 exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                end_orphans({pid for pid, _ in children.values()})
+                end_orphans({pid for pid, _ in running.values()})
                 with contextlib.suppress(OSError):
                     os.write(ending, str(exit_code).encode())
                 poll.unregister(ready)
@@ -267,7 +285,7 @@ def until_forked() -> tuple[dict[str, Any], list[int]]:
             for stream in standard:
                 os.close(stream)
             watched = os.pidfd_open(pid)
-            children[watched] = pid, ending
+            running[watched] = pid, ending
             poll.register(watched, select.POLLIN)
 
 
@@ -276,11 +294,12 @@ def end_orphans(known: set[int]) -> None:
 
     A child keeps its orphans while it runs: whatever else is here belonged to one that
     has ended, however it hides. Killed, it leaves its own children here, so look again.
+    Nobody else buries them, so none is missing.
     """
-    while left := [p for p in psutil.Process().children() if p.pid not in known]:
-        for process in left:
-            process.kill()
-            os.waitpid(process.pid, 0)
+    while left := [pid for pid in children(os.getpid()) if pid not in known]:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def become(code: CodeType, request: dict[str, Any], streams: list[int]) -> None:

@@ -216,7 +216,7 @@ class Child:
     def _watch(self) -> None:
         """End a student's code that takes too much of the machine."""
         while not self._ended.wait(LOOK) and self.exit_code is None:
-            family = seen_family(self._process.pid)
+            family = family_of(self._process.pid)
             used = sum(map(memory, family))
             if used > MEMORY_LIMIT:
                 self.excess = f"more than {MEMORY_LIMIT >> 20} MiB of memory"
@@ -443,21 +443,11 @@ class ServerProcess(Child):
             )
 
 
-def seen_family(pid: int) -> list[int]:
-    """A process and its descendants, for somebody who looks often.
-
-    Linux keeps a list of the children of each thread, and psutil asks every process of the
-    machine for its parent. While one of them ends, others may be missing from that list.
-    """
-    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
-        with contextlib.suppress(psutil.Error):
-            return [pid, *(p.pid for p in psutil.Process(pid).children(recursive=True))]
-        return []
+def family_of(pid: int) -> list[int]:
+    """A process and all its descendants that can be seen."""
     family = [pid]
     for member in family:  # which grows meanwhile
-        with contextlib.suppress(OSError):
-            for children in Path(f"/proc/{member}/task").glob("*/children"):
-                family += map(int, children.read_text().split())
+        family += forking.children(member)
     return family
 
 
@@ -472,30 +462,21 @@ def memory(pid: int) -> int:
 def end_family(pid: int) -> None:
     """Kill a process, its descendants, and the group that it leads."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        first = psutil.Process(pid)
         # Stopped, it starts nothing more while its children are ended; they may, so look
         # again until none is left.
-        first.suspend()
+        psutil.Process(pid).suspend()
         for _ in range(ROUNDS):
-            family = [p for p in first.children(recursive=True) if alive(p)]
-            if not family:
+            left = [member for member in family_of(pid)[1:] if forking.runs(member)]
+            if not left:
                 break
-            for process in family:
+            for member in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+                    psutil.Process(member).kill()
     if sys.platform != "win32":
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).kill()
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether a process runs, and has not ended meanwhile."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def load(file: Path) -> ModuleType:

@@ -1,6 +1,7 @@
 """The checks of the radio net: two masts, and a Redis that goes away."""
 
 import asyncio
+import itertools
 import json
 import time
 from contextlib import AsyncExitStack
@@ -130,12 +131,12 @@ async def expect_subscriptions(redis, timeline, *masts):
         await asyncio.sleep(POLL)
 
 
-async def both_subscribed(redis, *rescuers):
-    """Wait until the masts are subscribed, but not for ever: it is for task 2 to judge."""
+async def subscribed(redis, number, *rescuers):
+    """Wait for so many subscriptions, but not for ever: other checks judge them."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end and all(rescuer.code is None for rescuer in rescuers):
         subscribers, patterns = await count_subscriptions(redis)
-        if sum(subscribers) + patterns >= 2:
+        if sum(subscribers) + patterns >= number:
             break
         await asyncio.sleep(POLL)
 
@@ -175,7 +176,7 @@ async def test_a_call_is_heard_on_both_masts(masts, redis, word):
     """a call is heard on both masts, once"""
     band = word()
     everybody = [await tune(masts, name, band) for name in ["ana 1", "ben 2", "eva 1"]]
-    await both_subscribed(redis, *everybody)
+    await subscribed(redis, 2, *everybody)
 
     for text in [word(), "", "žluťoučký 🐎", f'{{"type": "{word()}"}}', word(), "1"]:
         await each_calls(everybody, band, text)
@@ -194,7 +195,7 @@ async def test_everybody_hears_one_order(masts, redis, timeline, word):
     """two speak at the same time, and everybody hears one order"""
     band, first, second = word(), word(), word()
     ana, ben = [await tune(masts, name, band) for name in ["ana 1", "ben 2"]]
-    await both_subscribed(redis, ana, ben)
+    await subscribed(redis, 2, ana, ben)
     await call(ana, band, word(), ben)
     await call(ben, band, word(), ana)
 
@@ -245,7 +246,7 @@ async def hear(rescuer, calls):
     server_crashed="a band may be called anything that a path can say",
     loop_blocked="this call stops the event loop, and with it everybody on this mast",
 )
-async def test_bands_hear_nothing_of_each_other(masts, word):
+async def test_bands_hear_nothing_of_each_other(masts, redis, word):
     """bands hear nothing of each other"""
     first = word()
     bands = [first, f"{first}*", "*", f"{first[:-1]}?", f"{first}:{first}", f"{first} ž"]
@@ -253,6 +254,7 @@ async def test_bands_hear_nothing_of_each_other(masts, word):
         [await tune(masts, f"{number} on {mast}", band) for mast in (1, 2)]
         for number, band in enumerate(bands)
     ]
+    await subscribed(redis, 2 * len(pairs), *itertools.chain(*pairs))
 
     for _ in range(2):
         for band, (one, two) in zip(bands, pairs, strict=True):
