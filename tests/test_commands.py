@@ -385,29 +385,71 @@ def test_a_new_beginning_needs_no_answer(root, parrot):
 # Proving an exercise
 
 
-def test_verify_finds_what_is_wrong_with_an_answer(tmp_path):
+@pytest.fixture
+def known(tmp_path):
+    """A course whose parrot has answers of all kinds."""
     build(tmp_path)
     (tmp_path / "exercises" / "parrot" / ".stub.py").write_text(answer(code=1001), "utf-8")
     instructor = tmp_path / "exercises" / "instructor" / "parrot"
     (instructor / "wrong").mkdir(parents=True)
     (instructor / "solution.py").write_text(answer(code=1002), "utf-8")
-    good = ["test_echo", "wrong message", "shouting"]
-    answers = {"as_it_says": wrong(good, text="text.upper()"), "passes": wrong(good)}
+    echo = ["test_echo", "wrong message", "shouting"]
+    end = ["test_end", "wrong message", "compare"]
+    answers = {
+        "as_it_says": wrong(echo, text="text.upper()"),
+        "fails_before": wrong(end, text="text.upper()", code=1002),
+        "names_nothing": wrong(["test_nothing", *echo[1:]]),
+        "passes": wrong(echo),
+    }
     for name, text in answers.items():
         (instructor / "wrong" / f"{name}.py").write_text(text, "utf-8")
+    return tmp_path
 
-    verified = run(tmp_path, "verify", "parrot")
+
+def test_verify_finds_what_is_wrong_with_an_answer(known):
+    verified = run(known, "verify", "parrot")
 
     said = " ".join(verified.stdout.split())
     assert verified.returncode == 1
-    assert said.count("parrot ") == 4
+    assert said.count("parrot ") == 6
     for problem in [
         "parrot .stub.py: the stub passes test_echo",
         "parrot solution.py: the solution fails test_end",
         "parrot as_it_says.py: as it should be",
+        "parrot fails_before.py: it fails test_echo, not test_end",
+        "parrot names_nothing.py: the wrong answer passes",
         "parrot passes.py: the wrong answer passes",
     ]:
         assert problem in said
+
+
+def test_a_wrong_answer_can_be_verified_by_the_check_that_it_names_alone(known):
+    code = """
+        from exercises.grader.course import exercises
+        from exercises.grader.verifying import jobs, verify_one
+        for job in jobs(exercises()[0]):
+            print(verify_one(job, quickly=True))
+    """
+
+    verified = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=known,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    said = verified.stdout.splitlines()
+    for verdict in [
+        "parrot .stub.py: the stub passes test_echo",
+        "parrot solution.py: the solution fails test_end",
+        "parrot as_it_says.py: as it should be",
+        "parrot fails_before.py: as it should be",
+        "parrot passes.py: the wrong answer passes",
+    ]:
+        assert [line for line in said if line.startswith(verdict)], verified.stdout
+    assert "test_nothing of " in verified.stdout
 
 
 @pytest.mark.parametrize(

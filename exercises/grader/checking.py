@@ -71,11 +71,14 @@ def run_checks(
     *,
     answer: Path | None = None,
     task: int | None = None,
+    only: str = "",
     seed: int | None = None,
     until_failure: bool = False,
     listener: Listener = lambda result: None,
 ) -> list[Result]:
     """Check an answer, `exercise.py` if no other is given; `listener` hears each result.
+
+    `only` is the name of one check, if the others are not to be run.
 
     The configuration, the checks and the plugins come from the course alone, whatever lies
     in the current folder or beside the answer.
@@ -93,7 +96,7 @@ def run_checks(
         "--assert=plain",
         *(f"{option}={value}" for option, value in options.items() if value is not None),
         *(["--exitfirst"] if until_failure else []),
-        str(exercise.checks),
+        f"{exercise.checks}::{only}" if only else str(exercise.checks),
     ]
     # pytest collects garbage when it ends. What was here before is not looked at again.
     gc.freeze()
@@ -106,5 +109,5 @@ def run_checks(
         # For pytest that was an end like others, but the results are not all there.
         raise KeyboardInterrupt
     if not ear.results:
-        ear.fault("no check was run", f"task {task} of {exercise.checks}")
+        ear.fault("no check was run", f"{only or f'task {task}'} of {exercise.checks}")
     return ear.results

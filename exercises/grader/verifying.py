@@ -52,15 +52,21 @@ def verifiers(number: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(number, get_context("spawn"), signal.signal, ignore)
 
 
-def verify_one(job: Job) -> Verdict:
-    """Check one answer, and compare."""
+def verify_one(job: Job, *, quickly: bool = False) -> Verdict:
+    """Check one answer, and compare.
+
+    Of a wrong answer, nothing counts but the first check that it fails; `quickly` runs that
+    check alone, and does not find out whether one before it fails, too.
+    """
     if not job.answer.exists():
         # A class has no solutions.
         problem = f"this copy of the workbook has no {job.answer.name}"
         return Verdict(job.exercise.stem, job.answer.name, (problem,))
+    only = job.wrong.said("fails") if job.wrong and quickly else ""
     with submitted(job.answer.read_bytes()) as answer:
-        # Of a wrong answer, nothing counts but the first check that it fails.
-        results = run_checks(job.exercise, answer=answer, until_failure=bool(job.wrong))
+        results = run_checks(
+            job.exercise, answer=answer, only=only, until_failure=bool(job.wrong)
+        )
     faults = [result for result in results if result.status is Status.FAULT]
     if faults:
         problems = [f"the grader failed: {fault.text()}" for fault in faults]
@@ -118,7 +124,7 @@ def wrong_problems(wrong: WrongAnswer, results: list[Result]) -> list[str]:
     if first.name != name:
         problems.append(f"it fails {first.name}, not {name}")
     if first.outcome != outcome:
-        problems.append(f"its outcome is {first.outcome!r}, not {outcome!r}")
+        problems.append(f"its outcome is '{first.outcome}', not '{outcome}'")
     if advice not in first.likely:
         problems.append(f"its advice is {first.likely!r}")
     return problems
