@@ -532,6 +532,20 @@ async def test_a_forked_copy_of_a_server_ends_with_it(student):
     assert await is_gone(child)
 
 
+@pytest.mark.parametrize("listed", [forking.LISTED, False])
+def test_who_has_ended_has_no_children_and_that_is_no_error(monkeypatch, listed):
+    monkeypatch.setattr(forking, "LISTED", listed)
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as parent:
+        while not (family := forking.children(parent.pid)):
+            assert parent.poll() is None
+
+        assert serving.family_of(parent.pid) == [parent.pid, *family]
+
+    assert forking.children(parent.pid) == []
+
+
 @posix
 async def test_an_orphan_of_a_server_ends_with_it(student):
     # A child in between starts it and ends, so that it is nobody's child any more.

@@ -42,6 +42,7 @@ UNKNOWN = 255  # the exit code of a child whose fork server ended before it
 LONGEST = 2 * 1024 * 1024  # bytes of a request; the system does not send as much
 
 CHILD = Path(__file__).with_name("child.py")
+LISTED = Path("/proc/thread-self/children").exists()  # whether Linux lists children
 # What uvicorn, FastAPI and a client of websockets import sooner or later. FastAPI asks
 # pydantic.v1 about the first parameter that it meets, which is half of an app's start.
 PRELOADED = [
@@ -120,14 +121,18 @@ def children(pid: int) -> list[int]:
     Linux lists those of each thread. While one of them is buried, by its parent, others may
     be missing. Elsewhere every process of the machine has to be asked for its parent.
     """
-    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+    if not LISTED:
         with contextlib.suppress(psutil.Error):
             return [process.pid for process in psutil.Process(pid).children()]
         return []
+    threads: list[Path] = []
     found: list[int] = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+    # The process may end at any time, and each of its threads before it.
+    with contextlib.suppress(OSError):
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    for thread in threads:
         with contextlib.suppress(OSError):
-            found += map(int, listed.read_text().split())
+            found += map(int, (thread / "children").read_text().split())
     return found
 
 
