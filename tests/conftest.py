@@ -43,7 +43,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     # A process that runs a share of it must not share that again.
     if whole and config.option.numprocesses is None and not hasattr(config, "workerinput"):
         # Much of a test is waiting: for a server to start, for a browser, for a deadline.
-        config.option.numprocesses = 5 * (os.cpu_count() or 1) // 2
+        config.option.numprocesses = 3 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
