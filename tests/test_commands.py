@@ -412,6 +412,7 @@ def test_verify_finds_what_is_wrong_with_an_answer(known):
     said = " ".join(verified.stdout.split())
     assert verified.returncode == 1
     assert said.count("parrot ") == 6
+    assert said.startswith("parrot as_it_says.py: as it should be"), "what is wrong: last"
     for problem in [
         "parrot .stub.py: the stub passes test_echo",
         "parrot solution.py: the solution fails test_end",

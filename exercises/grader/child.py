@@ -39,7 +39,7 @@ import psutil
 
 BEAT = 0.05  # seconds between two signs of life of the event loop
 MARK = b"\x1e%d\x1e"
-PATIENCE = 0.25  # seconds without one, after which the loop counts as blocked
+PATIENCE = 0.15  # seconds without one, after which the loop counts as blocked
 
 HOME = os.environ.get("HOME", "")  # this process's folder, and nobody else's
 LONGEST_ERROR = 300  # characters of what a program raised

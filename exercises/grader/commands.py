@@ -283,7 +283,8 @@ def verify(
             verdicts.append(verdict)
             if not aside.is_terminal:
                 typer.echo(f"{len(verdicts)} of {len(todo)}: {verdict}", err=True)
-    for verdict in sorted(set(verdicts), key=str):
+    # What is wrong comes last, where a long output is looked at first.
+    for verdict in sorted(set(verdicts), key=lambda each: (bool(each.problems), str(each))):
         times = f" ({verdicts.count(verdict)} of {repeat} times)" if repeat > 1 else ""
         console.print(Text(f"{verdict}{times}", "red" if verdict.problems else "green"))
     if not todo or any(verdict.problems for verdict in verdicts):

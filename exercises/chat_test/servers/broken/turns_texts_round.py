@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from harbour import Harbour, Ship
 
-PAUSE = 0.02  # seconds in which texts are collected
+PAUSE = 0.01  # seconds in which texts are collected
 
 
 class Broken(Harbour):
