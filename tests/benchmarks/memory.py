@@ -8,8 +8,8 @@ FastAPI with the same clients. Browsers and most libraries offer compression (de
 server that takes the offer keeps buffers for it. `handshake` is the server's CPU time for
 opening a connection. What the system's kernel keeps is not counted.
 
-`--connections 50000` uses several loopback addresses, since one has not enough ports, and
-says why if the limits of this machine do not allow so many.
+50,000 connections use several loopback addresses, since one has not enough ports; where the
+limits of a machine do not allow so many, the results say why.
 """
 
 import functools
@@ -72,7 +72,7 @@ def obstacle(connections: int) -> str:
 
 
 def script(
-    connections: Connections = "1000,10000",
+    connections: Connections = "1000,10000,50000",
     deflate: Deflate = True,
     rounds: bench.Rounds = 3,
     only: bench.Only = "",
