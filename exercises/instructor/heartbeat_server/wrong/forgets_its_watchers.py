@@ -53,11 +53,14 @@ async def watch(climber: str) -> None:
         silent = time.monotonic() - watched.heard
         if silent > PATIENCE:
             await tell_base(f"{climber} fell silent")
-            await watched.websocket.close(4008, "no sign of life")
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await watched.websocket.close(4008, "no sign of life")
             return
         if silent > PATIENCE / 2 and not watched.asked:
             watched.asked = True
-            await watched.websocket.send_text("Still there?")
+            # The climber may be going at this moment.
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await watched.websocket.send_text("Still there?")
 
 
 @app.websocket("/wall/{climber}")
