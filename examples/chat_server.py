@@ -2,7 +2,9 @@
 
 A text message `T` is broadcast to all clients of the room, its sender included, as
 `Client says: T`; when a client leaves, the rest hear `A client left the chat`. A binary
-message closes the connection of its sender with code 1003.
+message closes the connection of its sender with 1003, a text over LONGEST with 1009.
+
+In the folder examples:
 
     uvicorn chat_server:app --reload --timeout-graceful-shutdown 1
 
@@ -10,140 +12,131 @@ Then open http://127.0.0.1:8000 in two tabs, or use two terminals:
 
     python -m websockets ws://127.0.0.1:8000/ws/chat
 
-A client that stops reading delays nobody: once BACKLOG characters wait for it, it is
-evicted with code 1013 (try again later). uvicorn's option ends the server even while such
-a client is connected. The rooms live in this process: two workers have two of each.
+Each client has a queue, and a task that sends what is in it, so a client that reads slowly
+does not delay the others. When BACKLOG messages wait for a client, the server closes its
+connection with 1013 (try again later), a code that it gets if it reads again within
+CLOSE_TIMEOUT. The option above ends the server even if a client does not read. The rooms
+live in this process: with two workers there would be two of each.
 Notebook: notebooks/03_chat_server.ipynb. Exercise: exercises/chat_server.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
 
 PAGE = Path(__file__).with_suffix(".html")
-BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-PACE = 16 * 1024 * 1024  # characters a second that one client may say
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+LONGEST = 64 * 1024  # characters of one text
+BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
+PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 
 app = FastAPI()
 
 
-# On a first reading begin below, at `Room`: the notebook takes all this apart.
 class Member:
-    """A client in a room, and the messages that still wait to be sent to it."""
+    """A client in a room: two tasks, and a queue of messages for the client."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self.websocket = websocket
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+    def __init__(self, websocket: WebSocket, room: set["Member"], prefix: str) -> None:
+        self.websocket, self.room, self.prefix = websocket, room, prefix
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def keep(self, message: str) -> None:
-        """Keep a message for the writer, or evict a member who is too far behind."""
-        if self.behind <= BACKLOG:
-            self.waiting.append(message)
-            self.behind += len(message)
-        elif self.stay.when() is None:
-            self.stay.reschedule(0)
+    async def read(self) -> None:
+        """Broadcast what the client says, until it leaves or breaks a rule."""
+        while True:
+            text = await receive_text(self.websocket)
+            broadcast(self.room, f"{self.prefix}Client says: {text}")
+            await self.catch_up()
 
-    async def write(
-        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
-    ) -> None:
-        """Finish a send that waits for `future`, and then send what has been kept."""
+    async def catch_up(self) -> None:
+        """Wait while more than half of the queue is in use."""
+        # A speaker hears its own words too. If it falls behind with them, so may others:
+        # while this waits, nothing more is read from the speaker, and they can catch up.
+        while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
+            await asyncio.sleep(PAUSE)
+
+    async def write(self) -> None:
+        """Send what is in the queue, as fast as the client reads."""
+        # Sending to a client that has gone raises one of these.
         with suppress(WebSocketDisconnect, RuntimeError):
-            if future:  # `None` is a turn of the event loop, which it has had by now
-                await asyncio.wait([future])
-            await asyncio.create_task(sending)
-            while self.waiting:
-                message = self.waiting.popleft()
-                self.behind -= len(message)
-                await self.websocket.send_text(message)
-        self.writer = None
+            while True:
+                await self.websocket.send_text(await self.queue.get())
 
-
-def broadcast(members: list[Member], message: str) -> None:
-    """Send a message to members, and wait for none of them."""
-    event = {"type": "websocket.send", "text": message}  # what send_text() would send
-    for member in members:
-        if member.writer:
-            member.keep(message)
-            continue
-        sending = member.websocket.send(event)
+    async def talk(self) -> None:
+        """Return when the conversation is over, and end both tasks."""
         try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            pass  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # The client has gone. Its endpoint learns of that from receive().
-        else:
-            member.writer = asyncio.create_task(member.write(sending, future))
+            tasks = [self.reader, self.writer]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # If nothing can be sent any more, what the client said before is still read.
+            await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
+        finally:
+            self.reader.cancel()
+            self.writer.cancel()
+
+    async def close(self) -> None:
+        """Close the connection with the code that says why, if the client has not."""
+        with suppress(asyncio.CancelledError):
+            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        try:
+            await self.reader
+        except WebSocketDisconnect:
+            return  # The client has gone: there is nobody to tell.
+        except WebSocketException as refusal:
+            code, reason = refusal.code, refusal.reason
+        except asyncio.CancelledError:
+            code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
+        # A client that does not read makes this wait.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
-# Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
-Room = list[Member]
-chat_room, additional_room = Room(), Room()
-
-
-def leave(room: Room, member: Member) -> None:
-    room.remove(member)
-    if member.writer:
-        member.writer.cancel()
+def broadcast(room: Iterable[Member], message: str) -> None:
+    """Put a message into every member's queue. This never waits for anybody."""
+    for member in room:
+        try:
+            member.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
 
 
 async def receive_text(websocket: WebSocket) -> str:
-    """Return the next text; close with 1003 if the client sends anything else."""
+    """Return the next text, or raise the reason why the conversation ends."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
+    text: str | None = message.get("text")
+    if text is None:
         raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
+    if len(text) > LONGEST:
+        raise WebSocketException(status.WS_1009_MESSAGE_TOO_BIG, "the text is too long")
+    return text
 
 
-async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
-    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
+async def converse(websocket: WebSocket, room: set[Member], prefix: str = "") -> None:
+    await websocket.accept()
+    member = Member(websocket, room, prefix)
+    room.add(member)
+    try:
+        await member.talk()
+    finally:
+        room.remove(member)
+        broadcast(room, f"{prefix}A client left the chat")
+    # Last, because it may take a while to reach this client.
+    await member.close()
+
+
+chat_room: set[Member] = set()
+additional_room: set[Member] = set()
 
 
 @app.get("/")
 async def page() -> FileResponse:
     return FileResponse(PAGE)
-
-
-async def converse(websocket: WebSocket, room: Room, prefix: str = "") -> None:
-    await websocket.accept()
-    member, end = Member(websocket), None
-    room.append(member)
-    try:
-        async with member.stay:
-            while True:
-                text = await receive_text(websocket)
-                broadcast(room, f"{prefix}Client says: {text}")
-                # A flood that is read faster than others can take it would evict them.
-                await asyncio.sleep(len(text) / PACE)
-    except WebSocketDisconnect:
-        pass
-    except WebSocketException as refusal:
-        end = refusal
-    except TimeoutError:
-        end = WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
-    finally:
-        leave(room, member)
-        broadcast(room, f"{prefix}A client left the chat")
-    # The others know by now: to reach this client may take a while.
-    if end:
-        await close(websocket, end.code, end.reason)
 
 
 @app.websocket("/ws/chat")
