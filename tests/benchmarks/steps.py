@@ -4,8 +4,10 @@
 
 Each server does a little more than the one before, so that the differences are the costs
 of the steps: writing a frame to a connection; building the frame and calling uvicorn's
-`send`; the `send_text` of Starlette; and the members of chat_server, who survive every
-fault. Then two designs that are popular. Otherwise it is the same as broadcast.py.
+`send`; the `send_text` of Starlette; and the queue and the writer of chat_server, which
+survives every fault. Then two other designs: a send that is begun without a task, which is
+faster but breaks behind a middleware, and `gather`, which is popular and waits for the
+slowest. Otherwise it is the same as broadcast.py.
 """
 
 import bench
@@ -28,7 +30,7 @@ def programs() -> list[Program]:
         bench.under_uvicorn(BASE, PEERS, "public_loop", PATH),
         bench.under_uvicorn(f"{BASE} again", PEERS, "public_loop", PATH),
         bench.example("chat_server", PATH),
-        design("queue and writer task", "/ws/queue"),
+        bench.under_uvicorn("begun without a task", PEERS, "begun_sends", PATH),
         design("gather", "/ws/gather"),
     ]
 

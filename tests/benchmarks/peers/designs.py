@@ -1,8 +1,7 @@
 """Ways to broadcast, from the least that a delivery can be to the usual designs.
 
 `/ws/frame` writes a frame that is built once; `/ws/asgi` awaits uvicorn's `send`, without a
-framework. Then, with FastAPI, what the lessons warn of or what students find: `/ws/queue`
-has a queue and a writer task for each client, `/ws/gather` a task for each delivery.
+framework. With FastAPI, `/ws/gather` makes a task for each delivery, as many chats do.
 """
 
 import asyncio
@@ -18,7 +17,6 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 framework = FastAPI()
 sends: list[Send] = []
-queues: list[asyncio.Queue[str]] = []
 connections: list[WebSocket] = []
 
 
@@ -38,7 +36,7 @@ BARE = {"/ws/frame": frame, "/ws/asgi": asgi}
 
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """The two without a framework; the rest goes to FastAPI."""
+    """The two without a framework; the third goes to FastAPI."""
     broadcast = BARE.get(scope.get("path", ""))
     if not broadcast:
         await framework(scope, receive, send)
@@ -49,26 +47,6 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     while (message := await receive())["type"] == "websocket.receive":
         await broadcast(f"Client says: {message['text']}")
     sends.remove(send)
-
-
-@framework.websocket("/ws/queue")
-async def queue(websocket: WebSocket) -> None:
-    await websocket.accept()
-    own: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
-    queues.append(own)
-
-    async def write() -> None:
-        while True:
-            await websocket.send_text(await own.get())
-
-    writer = asyncio.create_task(write())
-    with suppress(WebSocketDisconnect):
-        while True:
-            message = f"Client says: {await websocket.receive_text()}"
-            for each in queues:
-                each.put_nowait(message)
-    queues.remove(own)
-    writer.cancel()
 
 
 @framework.websocket("/ws/gather")
