@@ -21,7 +21,13 @@ DEADLINE = 110.0  # seconds; a run usually takes three
 # Of each script, the servers that a test has it measure.
 SCRIPTS = {
     "broadcast": ["public loop", "public loop again", "chat_server", "websockets"],
-    "steps": ["one frame for all", "uvicorn's send", "chat_server", "begun", "gather"],
+    "steps": [
+        "one frame for all",
+        "uvicorn's send",
+        "chat_server",
+        "begun without a task",
+        "gather",
+    ],
     "echo": ["bare Starlette", "bare Starlette again", "echo_server"],
     "slow_reader": ["chat_server", "public loop"],
     "memory": ["bare FastAPI", "bare FastAPI again", "chat_server"],

@@ -1,7 +1,7 @@
 """A broadcast that begins each send without a task: faster, and wrong behind a middleware.
 
 Sending rarely has to wait, because the operating system takes the message at once. So the
-coroutine of each send is run by hand up to its first real wait. Only what is left of it goes
+coroutine of each send is run by hand up to its first real wait. Only what is left goes
 to a task, as eager tasks of Python 3.12 do. The price: a send may begin in the task of the
 speaker and end in another. A middleware that limits each send in time then cancels the
 speaker, and one that sets a context variable and resets it raises. So no lesson uses this.
