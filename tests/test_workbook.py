@@ -1,6 +1,7 @@
 """The house rules: every lesson is whole, and what the texts say is what the code does."""
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,9 @@ ROW = re.compile(r"^\| (\d\d) \| .*?`(\w+)`.*\|$", re.MULTILINE)
 LESSONS = {stem: number for number, stem in ROW.findall(README)}
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 SERVERS = [script for script in SCRIPTS if script.stem.endswith("_server")]
+MEMBERS = [
+    script for script in SERVERS if "\nclass Member" in script.read_text(encoding="utf-8")
+]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXERCISES = exercises()
 PAGES = sorted((ROOT / "examples").glob("*.html"))
@@ -114,27 +118,34 @@ def test_a_script_stands_alone(script):
     assert not imported(script) & others
 
 
-@pytest.mark.parametrize(
-    ("name", "others"),
-    [
-        ("broadcast", {"notification_server"}),
-        ("keep", {"resume_server"}),  # more may wait after a replay
-        ("write", {"drawing_server"}),  # cursors wait beside the strokes
-        ("close", set()),
-    ],
-)
-def test_what_scripts_share_is_the_same_in_all(name, others):
-    """A student who has read it once may skip it in the lessons that follow."""
-    found = set()
-    for script in [each for each in SERVERS if each.stem not in others]:
-        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-                and node.name == name
-            ):
-                found.add(ast.unparse(node))
+@pytest.mark.parametrize("name", ["catch_up", "write", "talk", "close", "broadcast"])
+def test_a_member_is_the_same_in_all_scripts(name):
+    """A student who has read it in lesson 3 may skip it in the lessons that follow."""
+    found = {script.stem: functions(script).get(name) for script in MEMBERS}
+    if name == "catch_up":  # Those who only listen have nothing to catch up with.
+        found = {stem: code for stem, code in found.items() if code}
+
+    assert found == dict.fromkeys(found, found["chat_server"])
+
+
+@pytest.mark.parametrize("name", ["close", "drain"])
+def test_what_other_scripts_share_is_the_same_in_all(name):
+    others = [script for script in SERVERS if script not in MEMBERS]
+    found = {functions(script)[name] for script in others if name in functions(script)}
 
     assert len(found) == 1
+
+
+def functions(script: Path) -> dict[str, str]:
+    """The functions of a script and the methods of its Member, with their comments."""
+    source = script.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    members = [node.body for node in tree.body if getattr(node, "name", "") == "Member"]
+    return {
+        node.name: textwrap.dedent(ast.get_source_segment(source, node, padded=True))
+        for node in [*tree.body, *itertools.chain.from_iterable(members)]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 @pytest.mark.parametrize("script", SERVERS, ids=by_name)
