@@ -1,0 +1,132 @@
+"""The verbs of the notebooks do what their names say, on real servers."""
+
+from pathlib import Path
+
+import pytest
+
+from exercises.grader.serving import load
+from exercises.grader.timeline import Kind
+
+ROOT = Path(__file__).parent.parent
+LEFT = "A client left the chat"
+
+
+@pytest.fixture(scope="module")
+def lab():
+    lab = load(ROOT / "notebooks" / "lab.py")
+    yield lab
+    lab._end_all()
+
+
+@pytest.fixture(scope="module")
+def server(lab):
+    return lab.serve("chat_server")
+
+
+@pytest.fixture(scope="module")
+def small(lab):
+    return lab.serve("chat_server", name="small", BACKLOG=20, CLOSE_TIMEOUT=30.0)
+
+
+async def test_heard_has_all_that_was_said_before_it_was_asked(lab, server):
+    async with lab.room(server, "ana", "ben", "zoe") as (ana, ben, zoe):
+        for number in range(50):
+            await ana.send(str(number))
+        await zoe.leave()
+
+        said = [f"Client says: {number}" for number in range(50)]
+        assert await ben.heard() == [*said, LEFT]
+        assert await ben.heard() == []
+
+
+async def test_wait_for_returns_what_came_before(lab, server):
+    async with lab.room(server, "ana", "ben") as (ana, ben):
+        await ana.send_at_once("one", "two", "three")
+
+        assert len(await ben.wait_for("two")) == 2
+        assert await ben.heard() == ["Client says: three"]
+
+
+async def test_a_refused_message_ends_its_sender(lab, server):
+    async with lab.room(server, "ana", "ben") as (ana, ben):
+        await ana.send(b"hello")
+
+        assert await ana.ended() == "closed 1003 'text messages only'"
+        assert await ben.heard() == [LEFT]
+
+
+async def test_a_picture_marks_an_event_and_shows_who_is_asked_for(lab, server):
+    async with lab.room(server, "ana", "ben") as (ana, ben):
+        await ana.send("hello")
+        await ben.heard()
+
+    assert 'class="bad"' in server.picture("ben ← ")
+    assert server.story(people=["ben"]).splitlines() == [
+        "ben · joined /ws/chat",
+        'ben ← "Client says: hello"',
+        "ben · … open to the end",
+    ]
+    assert '"Client says: hi"' in server.story(replace={"hello": "hi"})
+
+
+async def test_a_flood_goes_on_beside_a_client_that_does_not_read(lab, small):
+    async with lab.room(small, "zoe", "ana", "ben") as (zoe, ana, ben):
+        await zoe.stop_reading()
+
+        assert await lab.flood(ana, ben, texts=200) == 200
+
+        assert await zoe.read_to_the_end() == "closed 1013 'reads too slowly'"
+        assert await ben.heard() == [LEFT]
+
+
+async def test_a_flood_that_is_not_heard_ends(lab, server):
+    other = lab.room(server, "ben", path="/ws/chat_additional")
+    async with lab.room(server, "ana") as (ana,), other as (ben,):
+        assert await lab.flood(ana, ben, texts=100) == 0
+
+
+async def test_a_slow_reader_is_evicted_in_a_flood_that_lasts(lab, small):
+    async with lab.room(small, "zoe", "ana", "ben") as (zoe, ana, ben):
+        await zoe.read_slowly(one_in=4)
+
+        assert await lab.flood(ana, ben, texts=400) == 400
+
+        assert await zoe.read_to_the_end() == "closed 1013 'reads too slowly'"
+        assert len(zoe.times(Kind.RECEIVED)) < 400
+
+
+async def test_a_copy_can_lack_a_line(lab):
+    line = "await self.catch_up()"
+    hasty = lab.serve("chat_server", name="hasty", without=line, BACKLOG=20)
+    async with lab.room(hasty, "ana", "ben") as (ana, ben):
+        await ana.send_at_once(*map(str, range(100)))
+
+        assert await ben.ended() == "closed 1013 'reads too slowly'"
+        assert await ana.ended() == "closed 1013 'reads too slowly'"
+
+
+def test_a_copy_needs_constants_that_are_there(lab):
+    with pytest.raises(AssertionError, match="has no MISSING"):
+        lab.serve("chat_server", name="wrong", MISSING=1)
+
+
+async def test_ask_says_what_came_or_how_it_ended(lab, server):
+    assert await lab.ask(server, "/ws/chat", "hello") == "Client says: hello"
+    assert await lab.ask(server, "/ws/chat", b"hello") == "closed 1003 'text messages only'"
+    assert await lab.ask(server, "/nowhere") == "refused with HTTP 403"
+
+
+async def test_a_line_speaks_frames(lab, server):
+    with lab.dial(server, "/ws/chat") as line:
+        await server.runs(1)
+        line.write_frame(1, b"hello")
+        assert line.read_frame() == (1, b"Client says: hello")
+        line.write_frame(8, (1000).to_bytes(2))
+        assert line.read_frame() == (8, (1000).to_bytes(2))
+
+
+async def test_a_server_says_where_it_waits(lab, server):
+    async with lab.room(server, "ana"):
+        await server.waits_at("await self.queue.get()")
+        await server.logs("connection open")
+        assert server.memory() > 10
