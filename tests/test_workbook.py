@@ -26,7 +26,9 @@ LESSONS = {stem: number for number, stem in ROW.findall(README)}
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 SERVERS = [script for script in SCRIPTS if script.stem.endswith("_server")]
 MEMBERS = [
-    script for script in SERVERS if "\nclass Member" in script.read_text(encoding="utf-8")
+    script
+    for script in SERVERS
+    if "async def talk(self)" in script.read_text(encoding="utf-8")
 ]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXERCISES = exercises()
@@ -209,9 +211,42 @@ def test_a_page_is_safe_and_needs_no_other_host(page):
     )
     assert not re.search(r"""(src|href)=["'](https?:)?//|@import|url\(""", text)
     assert not re.search(r"localhost|127\.0\.0\.1", text)
-    assert "location.host" in text
     for needed in ['<html lang="en">', "viewport", "<title>", "color-scheme: light dark"]:
         assert needed in text
+
+
+SOCKET = """, location);
+    url.protocol = url.protocol.replace("http", "ws");
+    websocket = new WebSocket(url);
+"""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_a_page_builds_its_addresses_below_its_own(page):
+    """A proxy may show it below a path: JupyterHub does, for a class."""
+    text = page.read_text(encoding="utf-8")
+
+    assert not re.findall(r"location\.\w+", text)
+    assert not re.findall(r"(?:fetch|EventSource)\((?!new URL\().*", text)
+    assert not re.findall(r"""new URL\((?!["'`][.\w].*, location\)).*""", text)
+    assert text.count("new WebSocket(") == 1
+    assert text.count(SOCKET) == 1
+
+
+def test_a_line_that_pages_share_is_the_same_in_all():
+    """What a close code means, how it is shown, and what a name may not be."""
+    for part in [r"  const CODES = {(?s:.*?)};\n", r" *const why = .*\n.*\n"]:
+        assert len({textwrap.dedent(found(part, page)) for page in PAGES}) == 1
+    named = [page for page in PAGES if "isName" in page.read_text(encoding="utf-8")]
+    assert len(named) == 7
+    function = r"(?:  //.*\n)*  function isName(?s:.*?)\n  }\n"
+    assert len({found(function, page) for page in named}) == 1
+
+
+def found(pattern: str, file: Path) -> str:
+    """The one place in a file."""
+    (place,) = re.findall(pattern, file.read_text(encoding="utf-8"))
+    return place
 
 
 # Notebooks
