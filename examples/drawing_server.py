@@ -2,41 +2,42 @@
 
 A painter sends `{"type": "stroke", "points": [[x, y], …], "color": "#rrggbb", "width": w}`
 and everybody at the board, the painter included, gets it back with its `id`; ids rise.
-`{"type": "clear"}` goes to everybody as it is. Whoever joins first gets the strokes so
-far, `{"type": "board", "strokes": […]}`, and from then on each stroke once. A
-`{"type": "cursor", "x": …, "y": …}` goes to the others. For anything else its sender
-alone gets `{"type": "error", "message": …}`.
+`{"type": "clear"}` goes to everybody as it is. A newcomer gets the strokes so far,
+`{"type": "board", "strokes": […]}`, and then each new stroke once. A
+`{"type": "cursor", "x": …, "y": …}` goes to the others. Anything else gets its sender
+`{"type": "error", "message": …}`; a text over LONGEST closes its connection with 1009.
+
+In the folder examples:
 
     uvicorn drawing_server:app --reload --timeout-graceful-shutdown 1
 
-Then open http://127.0.0.1:8000 in two tabs, or on a phone, and draw.
-
-Draw what the server sends, in its order, and all pictures are the same. A stroke is never
-dropped: a full board refuses it with an error, and a painter who is too far behind is
-evicted with code 1013 and finds the strokes on the board when it comes back. Of cursors,
-who is behind gets the newest. Boards live in this process: a picture stays when everybody
-has left, until a new board needs its place; with no place left, 1013.
+Then open http://127.0.0.1:8000 in two tabs, or on a phone, and draw. A stroke is never
+dropped: a full board refuses it, and a painter for whom BACKLOG messages wait is closed
+with 1013 and finds the strokes on the board when it comes back. Who is behind gets no
+cursors. Boards live in this process: a picture stays when everybody has left, until a new
+board needs its place; if painters are at all BOARDS, a new board is closed with 1013.
 Notebook: notebooks/16_drawing_server.ipynb. Exercise: exercises/drawing_server.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 PAGE = Path(__file__).with_suffix(".html")
-BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-BOARD_SIZE = 1024 * 1024  # characters of strokes on one board, far less than BACKLOG
-BOARDS = 100
+LONGEST = 64 * 1024  # characters of one message of a client, enough for POINTS
 POINTS = 1000  # in one stroke
-MESSAGE_SIZE = 64 * 1024  # characters, enough for so many points
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+BOARD_SIZE = 1000 * 1000  # characters of strokes: a `board` has to be less than 1 MiB
+BOARDS = 100
+BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
+CURSORS = 50  # messages; while more wait for a client, it gets no cursors
+PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 
 app = FastAPI()
 
@@ -78,94 +79,92 @@ Request = Annotated[Stroke | Cursor | Clear, Field(discriminator="type")]
 requests: TypeAdapter[Request] = TypeAdapter(Request)
 
 
-# Member and broadcast() are those of chat_server.
+# Member is the one of chat_server: only __init__ and read() differ.
 class Member:
-    """A painter at a board, and the messages that still wait to be sent to it."""
+    """A painter at a board: two tasks, and a queue of messages for the client."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self.websocket = websocket
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
-        self.cursors: dict[Member, str] = {}  # the newest of each other painter
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+    def __init__(self, websocket: WebSocket, board: "Board") -> None:
+        self.websocket, self.board = websocket, board
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def keep(self, message: str) -> None:
-        """Keep a message for the writer, or evict a member who is too far behind."""
-        if self.behind <= BACKLOG:
-            self.waiting.append(message)
-            self.behind += len(message)
-        elif self.stay.when() is None:
-            self.stay.reschedule(0)
+    async def read(self) -> None:
+        """Do what the painter asks for, until it leaves or breaks a rule."""
+        while True:
+            text = await receive_text(self.websocket)
+            try:
+                self.board.take(self, requests.validate_json(text))
+            except ValueError as error:
+                broadcast([self], error_message(error))
+            await self.catch_up()
 
-    def point(self, painter: "Member", cursor: str) -> None:
-        """Send a cursor; of those that have to wait, the newest of each painter is kept."""
-        if self.writer:
-            self.cursors[painter] = cursor
-        else:
-            broadcast([self], cursor)
+    async def catch_up(self) -> None:
+        """Wait while more than half of the queue is in use."""
+        # A speaker hears its own words too. If it falls behind with them, so may others:
+        # while this waits, nothing more is read from the speaker, and they can catch up.
+        while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
+            await asyncio.sleep(PAUSE)
 
-    async def write(
-        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
-    ) -> None:
-        """Finish a send that waits for `future`, and then send what has been kept."""
+    async def write(self) -> None:
+        """Send what is in the queue, as fast as the client reads."""
+        # Sending to a client that has gone raises one of these.
         with suppress(WebSocketDisconnect, RuntimeError):
-            if future:  # `None` is a turn of the event loop, which it has had by now
-                await asyncio.wait([future])
-            await asyncio.create_task(sending)
-            while self.waiting or self.cursors:
-                if self.waiting:
-                    message = self.waiting.popleft()
-                    self.behind -= len(message)
-                else:
-                    message = self.cursors.pop(next(iter(self.cursors)))
-                await self.websocket.send_text(message)
-        self.writer = None
+            while True:
+                await self.websocket.send_text(await self.queue.get())
 
-
-def broadcast(members: list[Member], message: str) -> None:
-    """Send a message to members, and wait for none of them."""
-    event = {"type": "websocket.send", "text": message}  # what send_text() would send
-    for member in members:
-        if member.writer:
-            member.keep(message)
-            continue
-        sending = member.websocket.send(event)
+    async def talk(self) -> None:
+        """Return when the conversation is over, and end both tasks."""
         try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            pass  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # The client has gone. Its endpoint learns of that from receive().
-        else:
-            member.writer = asyncio.create_task(member.write(sending, future))
+            tasks = [self.reader, self.writer]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # If nothing can be sent any more, what the client said before is still read.
+            await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
+        finally:
+            self.reader.cancel()
+            self.writer.cancel()
+
+    async def close(self) -> None:
+        """Close the connection with the code that says why, if the client has not."""
+        with suppress(asyncio.CancelledError):
+            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        try:
+            await self.reader
+        except WebSocketDisconnect:
+            return  # The client has gone: there is nobody to tell.
+        except WebSocketException as refusal:
+            code, reason = refusal.code, refusal.reason
+        except asyncio.CancelledError:
+            code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
+        # A client that does not read makes this wait.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
+def broadcast(room: Iterable[Member], message: str) -> None:
+    """Put a message into every member's queue. This never waits for anybody."""
+    for member in room:
+        try:
+            member.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
 
 
 class Board:
     """Strokes, and the painters who see them."""
 
     def __init__(self) -> None:
-        self.members: list[Member] = []
+        self.members: set[Member] = set()
         self.strokes: list[str] = []  # as they were sent
-        self.size = 0  # characters in `strokes`
+        self.size = 0  # characters in `strokes`, and a comma after each
         self.last_id = 0
 
-    # Nothing here awaits. So whoever joins gets each stroke once, on the board or after it.
+    # Nothing here awaits. So a newcomer gets each stroke once, on the board or after it.
 
     def join(self, member: Member) -> None:
-        self.members.append(member)
+        self.members.add(member)
         board = '{"type": "board", "strokes": [' + ",".join(self.strokes) + "]}"
         broadcast([member], board)
-
-    def leave(self, member: Member) -> None:
-        self.members.remove(member)
-        for other in self.members:
-            other.cursors.pop(member, None)
-        if member.writer:
-            member.writer.cancel()
 
     def take(self, member: Member, request: Request) -> None:
         """Do what a painter asks for; raise ValueError if the board is full."""
@@ -177,20 +176,21 @@ class Board:
                 self.size = 0
                 broadcast(self.members, request.model_dump_json())
             case Cursor():
-                cursor = request.model_dump_json()
-                for other in self.members:
-                    if other is not member:
-                        other.point(member, cursor)
+                # A cursor is soon out of date: who is behind does not get it. So cursors
+                # never fill a queue, and strokes always find room.
+                others = self.members - {member}
+                prompt = [other for other in others if other.queue.qsize() < CURSORS]
+                broadcast(prompt, request.model_dump_json())
 
     def paint(self, stroke: Stroke) -> None:
         numbered = NumberedStroke(**stroke.model_dump(), id=self.last_id + 1)
         message = numbered.model_dump_json()
         # To drop the oldest would leave it in the pictures of those who have seen it.
-        if self.size + len(message) > BOARD_SIZE:
+        if self.size + len(message) + 1 > BOARD_SIZE:
             raise ValueError("the board is full: clear it")
         self.last_id = numbered.id
         self.strokes.append(message)
-        self.size += len(message)
+        self.size += len(message) + 1
         broadcast(self.members, message)
 
 
@@ -210,16 +210,14 @@ def find_board(board_id: str) -> Board:
 
 
 async def receive_text(websocket: WebSocket) -> str:
-    """Return the next text; raise ValueError if it is none, or too long."""
+    """Return the next text; it is empty, and so no JSON, for a binary message."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
-        raise ValueError("text messages only")
-    # To validate 16 MiB of points takes seconds, in which nobody else is served.
-    if len(message["text"]) > MESSAGE_SIZE:
-        raise ValueError(f"at most {MESSAGE_SIZE} characters")
-    return message["text"]
+    text: str = message.get("text") or ""
+    if len(text) > LONGEST:
+        raise WebSocketException(status.WS_1009_MESSAGE_TOO_BIG, "the text is too long")
+    return text
 
 
 def error_message(error: ValueError) -> str:
@@ -228,14 +226,8 @@ def error_message(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         text = ": ".join(map(str, [*first["loc"], first["msg"]]))
-    # The client's own words may stand in it, and may be many.
+    # The client's own words may be part of it, and may be many.
     return Error(message=text[:200]).model_dump_json()
-
-
-async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
-    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 @app.get("/")
@@ -247,21 +239,11 @@ async def page() -> FileResponse:
 async def draw(websocket: WebSocket, board_id: str) -> None:
     await websocket.accept()
     board = find_board(board_id)
-    member = Member(websocket)
+    member = Member(websocket, board)
     board.join(member)
     try:
-        async with member.stay:
-            while True:
-                try:
-                    text = await receive_text(websocket)
-                    board.take(member, requests.validate_json(text))
-                except ValueError as error:
-                    broadcast([member], error_message(error))
-                # A flood of messages is read without a pause; the writers need one.
-                await asyncio.sleep(0)
-    except (WebSocketDisconnect, TimeoutError):
-        pass
+        await member.talk()
     finally:
-        board.leave(member)
-    if member.stay.expired():
-        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        board.members.remove(member)
+    # Last, because it may take a while to reach this client.
+    await member.close()
