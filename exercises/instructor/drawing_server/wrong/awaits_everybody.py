@@ -7,7 +7,6 @@ advice: waits for the slowest
 
 import asyncio
 import json
-from collections import deque
 from contextlib import suppress
 from typing import Annotated, Literal
 
@@ -15,7 +14,8 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 ROOM = 30  # notes on a wall
-BACKLOG = 8 * 1024 * 1024  # characters that may wait for one client; a wall has fewer
+BACKLOG = 1000  # changes that may wait for one client; all clients share their memory
+PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
 CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
 
 Place = Annotated[int, Field(ge=0, le=999)]
@@ -57,50 +57,52 @@ requests: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class Member:
-    """Somebody at a wall, and the messages that still wait to be sent there."""
+    """Somebody at a wall: two tasks, a queue of changes, and pointers."""
 
-    def __init__(self, websocket: WebSocket, who: str) -> None:
-        self.websocket = websocket
-        self.who = who
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
+    def __init__(self, websocket: WebSocket, who: str, wall: "Wall") -> None:
+        self.websocket, self.who, self.wall = websocket, who, wall
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
         self.pointers: dict[str, str] = {}  # the newest of each other name
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def send(self, event: dict[str, object]) -> None:
+    def send(self, message: str) -> None:
         """Leave a message for the writer, or evict a member who is too far behind."""
-        if self.behind > BACKLOG:
-            if self.stay.when() is None:
-                self.stay.reschedule(0)
-            return
-        message = json.dumps(event)
-        self.waiting.append(message)
-        self.behind += len(message)
-        self.wake()
+        try:
+            self.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self.reader.cancel()
 
-    def point(self, who: str, event: dict[str, object]) -> None:
+    def point(self, who: str, message: str) -> None:
         """Leave a pointer in the place of the last one of that name."""
-        self.pointers[who] = json.dumps(event)
-        self.wake()
+        self.pointers[who] = message
+        if self.queue.empty():
+            self.queue.put_nowait("")  # The writer wakes, and finds a pointer.
 
-    def wake(self) -> None:
-        if self.writer is None:
-            self.writer = asyncio.create_task(self.write())
+    async def read(self) -> None:
+        """Do what the client asks for, until it leaves."""
+        while True:
+            message = await self.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                await self.wall.take(self, understand(message.get("text")))
+            except ValueError as error:
+                self.send(json.dumps({"type": "error", "reason": reason(error)}))
+            # Whoever falls behind with its own changes is not read until it catches up.
+            while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
+                await asyncio.sleep(PAUSE)
 
     async def write(self) -> None:
-        # When the line is cut, the endpoint learns of it while receiving.
+        """Send the changes, and where none waits, the pointers."""
+        # When the line is cut, the reader learns of it too.
         with suppress(WebSocketDisconnect, RuntimeError):
-            while self.waiting or self.pointers:
-                if self.waiting:
-                    message = self.waiting.popleft()
-                    await self.websocket.send_text(message)
-                    self.behind -= len(message)
-                else:
+            while True:
+                if self.queue.empty() and self.pointers:
                     longest = next(iter(self.pointers))
                     await self.websocket.send_text(self.pointers.pop(longest))
-        self.writer = None
+                elif change := await self.queue.get():
+                    await self.websocket.send_text(change)
 
 
 class Wall:
@@ -113,12 +115,7 @@ class Wall:
 
     def join(self, member: Member) -> None:
         self.members.add(member)
-        member.send({"type": "wall", "notes": list(self.notes.values())})
-
-    def leave(self, member: Member) -> None:
-        self.members.discard(member)
-        if member.writer:
-            member.writer.cancel()
+        member.send(json.dumps({"type": "wall", "notes": list(self.notes.values())}))
 
     async def tell(self, event: dict[str, object]) -> None:
         sends = [member.websocket.send_text(json.dumps(event)) for member in self.members]
@@ -151,8 +148,9 @@ class Wall:
                 await self.tell({"type": "cleared"})
             case Point(x=x, y=y):
                 who = member.who
+                pointer = json.dumps({"type": "pointed", "who": who, "x": x, "y": y})
                 for other in self.members - {member}:
-                    other.point(who, {"type": "pointed", "who": who, "x": x, "y": y})
+                    other.point(who, pointer)
 
 
 walls: dict[str, Wall] = {}
@@ -174,27 +172,18 @@ def reason(error: ValueError) -> str:
 async def note_wall(websocket: WebSocket, wall: str, who: str) -> None:
     await websocket.accept()
     mine = walls.setdefault(wall, Wall())
-    member = Member(websocket, who)
+    member = Member(websocket, who, mine)
     mine.join(member)
     try:
-        async with member.stay:
-            while True:
-                message = await websocket.receive()
-                if message["type"] == "websocket.disconnect":
-                    break
-                try:
-                    await mine.take(member, understand(message.get("text")))
-                except ValueError as error:
-                    member.send({"type": "error", "reason": reason(error)})
-                # Messages that arrive together are read without a pause; the writers need
-                # one.
-                await asyncio.sleep(0)
-    except TimeoutError:
-        pass
+        await asyncio.wait([member.reader])
     finally:
-        mine.leave(member)
-    if member.stay.expired():
-        # Evicted. Even close() waits for ever on a client that does not read.
+        mine.members.remove(member)
+        member.reader.cancel()
+        member.writer.cancel()
+    if member.reader.cancelled():
+        # Evicted. Even close() waits without end on a client that does not read.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
             await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+    else:
+        member.reader.result()  # Raises what nobody expected, and uvicorn logs it.

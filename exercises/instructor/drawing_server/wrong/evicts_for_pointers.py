@@ -14,6 +14,8 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 ROOM = 30  # notes on a wall
+BACKLOG = 10  # messages that may wait for one client
+PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
 CLOSE_TIMEOUT = 2.0  # seconds to reach an evicted client with the close frame
 
 Place = Annotated[int, Field(ge=0, le=999)]
@@ -55,29 +57,40 @@ requests: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class Member:
-    """Somebody at a wall, and the messages that still wait to be sent there."""
+    """Somebody at a wall: two tasks, and a queue of messages."""
 
-    def __init__(self, websocket: WebSocket, who: str) -> None:
-        self.websocket = websocket
-        self.who = who
-        self.waiting: asyncio.Queue[str] = asyncio.Queue(10)
+    def __init__(self, websocket: WebSocket, who: str, wall: "Wall") -> None:
+        self.websocket, self.who, self.wall = websocket, who, wall
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
+        self.reader = asyncio.create_task(self.read())
         self.writer = asyncio.create_task(self.write())
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
 
-    def send(self, event: dict[str, object]) -> None:
-        """Leave a message for the writer; who is too far behind is evicted."""
+    def send(self, message: str) -> None:
+        """Leave a message for the writer, or evict a member who is too far behind."""
         try:
-            self.waiting.put_nowait(json.dumps(event))
+            self.queue.put_nowait(message)
         except asyncio.QueueFull:
-            if self.stay.when() is None:
-                self.stay.reschedule(0)
+            self.reader.cancel()
+
+    async def read(self) -> None:
+        """Do what the client asks for, until it leaves."""
+        while True:
+            message = await self.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                self.wall.take(self, understand(message.get("text")))
+            except ValueError as error:
+                self.send(json.dumps({"type": "error", "reason": reason(error)}))
+            # Whoever falls behind with its own changes is not read until it catches up.
+            while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
+                await asyncio.sleep(PAUSE)
 
     async def write(self) -> None:
-        # When the line is cut, the endpoint learns of it while receiving.
+        # When the line is cut, the reader learns of it too.
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
-                await self.websocket.send_text(await self.waiting.get())
+                await self.websocket.send_text(await self.queue.get())
 
 
 class Wall:
@@ -90,15 +103,12 @@ class Wall:
 
     def join(self, member: Member) -> None:
         self.members.add(member)
-        member.send({"type": "wall", "notes": list(self.notes.values())})
-
-    def leave(self, member: Member) -> None:
-        self.members.discard(member)
-        member.writer.cancel()
+        member.send(json.dumps({"type": "wall", "notes": list(self.notes.values())}))
 
     def tell(self, event: dict[str, object]) -> None:
+        message = json.dumps(event)
         for member in self.members:
-            member.send(event)
+            member.send(message)
 
     def note(self, number: int) -> dict[str, object]:
         if number not in self.notes:
@@ -127,8 +137,9 @@ class Wall:
                 self.tell({"type": "cleared"})
             case Point(x=x, y=y):
                 who = member.who
+                pointer = json.dumps({"type": "pointed", "who": who, "x": x, "y": y})
                 for other in self.members - {member}:
-                    other.send({"type": "pointed", "who": who, "x": x, "y": y})
+                    other.send(pointer)
 
 
 walls: dict[str, Wall] = {}
@@ -150,24 +161,18 @@ def reason(error: ValueError) -> str:
 async def note_wall(websocket: WebSocket, wall: str, who: str) -> None:
     await websocket.accept()
     mine = walls.setdefault(wall, Wall())
-    member = Member(websocket, who)
+    member = Member(websocket, who, mine)
     mine.join(member)
     try:
-        async with member.stay:
-            while True:
-                message = await websocket.receive()
-                if message["type"] == "websocket.disconnect":
-                    break
-                try:
-                    mine.take(member, understand(message.get("text")))
-                except ValueError as error:
-                    member.send({"type": "error", "reason": reason(error)})
-    except TimeoutError:
-        pass
+        await asyncio.wait([member.reader])
     finally:
-        mine.leave(member)
-    if member.stay.expired():
-        # Evicted. Even close() waits for ever on a client that does not read.
+        mine.members.remove(member)
+        member.reader.cancel()
+        member.writer.cancel()
+    if member.reader.cancelled():
+        # Evicted. Even close() waits without end on a client that does not read.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             goodbye = websocket.close(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
             await asyncio.wait_for(goodbye, CLOSE_TIMEOUT)
+    else:
+        member.reader.result()  # Raises what nobody expected, and uvicorn logs it.
