@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".github" / "pictures"
 # Each picture, and the notebook and cell that show it.
 SOURCES = {
-    "ghost.svg": ("03_chat_server", "chat-16"),
-    "slow_reader.png": ("03_chat_server", "chat-32"),
+    "ghost.svg": ("03_chat_server", "chat-10"),
+    "slow_reader.png": ("03_chat_server", "chat-26"),
 }
 
 

@@ -24,6 +24,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace as changed
@@ -86,6 +87,8 @@ def bars(counts: Mapping[str, float], x: str) -> None:
     """Show a number for each name, as a bar."""
     plot = axes(x, "")
     plot.bar_label(plot.barh(list(counts), list(counts.values())), padding=4)
+    plot.margins(x=0.1)
+    plot.grid(visible=False)
     plot.invert_yaxis()
     plt.show()
 
@@ -344,12 +347,13 @@ class Person:
 
     async def keep_up(self, texts: int) -> None:
         """Of so many texts of a flood, read what a slow reader reads."""
+        wanted = texts // self.one_in if self.one_in else 0
         transport = self.client.connection.transport
-        while self.one_in and len(self.times(Kind.RECEIVED)) < texts // self.one_in:
-            transport.resume_reading()
-            with suppress(Failure):  # which the end of the connection raises
+        with suppress(Failure):  # which the end of the connection raises
+            while len(self.times(Kind.RECEIVED)) < wanted:
+                transport.resume_reading()
                 await self.client.receive("a text", PATIENCE)
-            transport.pause_reading()
+                transport.pause_reading()
 
     async def read_to_the_end(self) -> str:
         """Read what has piled up, until the connection ends, and return how it ended."""
@@ -361,12 +365,14 @@ class Person:
         mine = (self.client.name, kind)
         return [e.at for e in self.client.timeline if (e.who, e.kind) == mine]
 
-    async def ping(self) -> None:
-        """Give the server a turn, and hear what it had said before."""
+    async def ping(self) -> bool:
+        """Give the server a turn, and hear what it had said before; whether it answers."""
         with suppress(ConnectionClosed, TimeoutError):
             async with asyncio.timeout(STUCK):
                 await (await self.client.connection.ping())
                 await asyncio.sleep(PAUSE)
+                return True
+        return False
 
 
 class Room(Recorded):
@@ -404,12 +410,18 @@ class Room(Recorded):
     async def settle(self) -> None:
         """Wait until everybody has heard what the server can say by now."""
         asked, quiet = [person for person in self if person.reading], 0
+        end = time.monotonic() + PATIENCE
         # Each pong takes the server a turn of its event loop, and comes after all that it
         # has sent before. After so many turns without news, there will be none.
         while quiet < TURNS:
             before = len(self.timeline.events)
-            await asyncio.gather(*(each.ping() for each in asked if each.code is None))
+            await asyncio.sleep(0)  # a turn of our own, for those who have just ended
+            answers = await asyncio.gather(*(person.ping() for person in asked))
+            asked = [
+                person for person, answer in zip(asked, answers, strict=True) if answer
+            ]
             quiet = quiet + 1 if len(self.timeline.events) == before else 0
+            assert time.monotonic() < end, "the server goes on talking: use wait_for"
 
 
 def room(

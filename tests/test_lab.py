@@ -130,3 +130,12 @@ async def test_a_server_says_where_it_waits(lab, server):
         await server.waits_at("await self.queue.get()")
         await server.logs("connection open")
         assert server.memory() > 10
+
+
+async def test_a_flood_goes_on_when_a_slow_reader_has_gone(lab, server):
+    async with lab.room(server, "zoe", "ana", "ben") as (zoe, ana, ben):
+        await zoe.read_slowly(one_in=1)
+        await zoe.cut()
+        await ben.wait_for(LEFT)
+
+        assert await lab.flood(ana, ben, texts=3) == 3
