@@ -84,7 +84,7 @@ class Member:
                 self.wall.take(self, understand(message.get("text")))
             except ValueError as error:
                 self.send(json.dumps({"type": "error", "reason": reason(error)}))
-            # Whoever falls behind with its own changes is not read until it catches up.
+            # A client that is behind with its own changes is not read until it catches up.
             while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
                 await asyncio.sleep(PAUSE)
 
