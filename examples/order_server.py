@@ -1,9 +1,10 @@
-"""Orders: an HTTP request changes a row, and whoever it concerns hears of it at once.
+"""Orders: an HTTP request changes a row, and those whom it concerns hear of it at once.
 
 `POST /orders/{order_id}/status` with `{"status": s}` writes the status to SQLite, commits,
 and then sends `{"type": "order_update", "order_id": o, "status": s}` to every client in
-the owner's room `user_{user_id}`. An unknown order is 404, an unknown status 422; nothing
-is sent then, nor when the commit fails. What clients say is read and ignored.
+the owner's room `user_{user_id}`. An unknown order is 404, an unknown status 422, and a
+database that another program has locked for BUSY_TIMEOUT is 503: then nothing is changed,
+and nothing is sent. What clients say is read and ignored. In the folder examples:
 
     uvicorn order_server:app --reload --timeout-graceful-shutdown 1
 
@@ -13,17 +14,18 @@ Then open http://127.0.0.1:8000 in two tabs, or listen in a second terminal:
 
 The database is the file ORDERS_DB, by default `orders.db` in the current folder, and begins
 with orders 1 and 2 of user 1 and order 3 of user 2. Anybody may change an order and join a
-room; the rooms live in one process; a client for which BACKLOG characters wait is evicted
+room; the rooms live in one process; a client for which BACKLOG messages wait is closed
 with 1013. Notebook: notebooks/12_order_server.ipynb. Exercise: exercises/order_server.
 """
 
 import asyncio
+import logging
 import os
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import aiosqlite
 from fastapi import (
@@ -32,6 +34,7 @@ from fastapi import (
     Request,
     WebSocket,
     WebSocketDisconnect,
+    WebSocketException,
     status,
 )
 from fastapi.exceptions import RequestValidationError
@@ -40,9 +43,9 @@ from pydantic import BaseModel
 
 PAGE = Path(__file__).with_suffix(".html")
 DATABASE = os.environ.get("ORDERS_DB", "orders.db")
-BUSY_TIMEOUT = 5.0  # seconds to wait for another process that has locked the database
-BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+BUSY_TIMEOUT = 5.0  # seconds to wait for another program that has locked the database
+BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
+CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS orders (
@@ -52,14 +55,24 @@ SCHEMA = """
         SELECT * FROM (VALUES (1, 1, 'pending'), (2, 1, 'pending'), (3, 2, 'pending'))
         WHERE NOT EXISTS (SELECT * FROM orders);
 """
+UPDATE = "UPDATE orders SET status = ? WHERE id = ?"
+FIND = "SELECT user_id FROM orders WHERE id = ?"
+
+log = logging.getLogger("uvicorn.error")
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection]]:
     """Keep the database open as long as the server runs."""
     async with aiosqlite.connect(DATABASE, timeout=BUSY_TIMEOUT) as database:
-        await database.executescript(SCHEMA)
+        try:
+            await database.executescript(SCHEMA)
+        except sqlite3.OperationalError as error:
+            now = "is another program using it? Until that ends, changes are refused."
+            log.warning("%s: %s; %s", DATABASE, error, now)
         yield {"database": database}
+        async with changing:
+            pass  # A change that has begun is finished before the database is closed.
 
 
 app = FastAPI(lifespan=lifespan, max_body_size=1024)
@@ -82,98 +95,111 @@ class OrderUpdate(BaseModel):
     status: Status
 
 
-# Member and broadcast() are those of chat_server.
+# Member is the one of chat_server: only __init__ and read() differ. Nobody here speaks to
+# others, so there is no catch_up().
 class Member:
-    """A client in a room, and the messages that still wait to be sent to it."""
+    """A client in a room: two tasks, and a queue of messages for the client."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def keep(self, message: str) -> None:
-        """Keep a message for the writer, or evict a member who is too far behind."""
-        if self.behind <= BACKLOG:
-            self.waiting.append(message)
-            self.behind += len(message)
-        elif self.stay.when() is None:
-            self.stay.reschedule(0)
+    async def read(self) -> None:
+        """Ignore what the client says, until it leaves."""
+        # Only a server that reads learns that a client has left.
+        while True:
+            message = await self.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message["code"])
+            # Messages that arrive together are read without a pause: others need a turn.
+            await asyncio.sleep(0)
 
-    async def write(
-        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
-    ) -> None:
-        """Finish a send that waits for `future`, and then send what has been kept."""
+    async def write(self) -> None:
+        """Send what is in the queue, as fast as the client reads."""
+        # Sending to a client that has gone raises one of these.
         with suppress(WebSocketDisconnect, RuntimeError):
-            if future:  # `None` is a turn of the event loop, which it has had by now
-                await asyncio.wait([future])
-            await asyncio.create_task(sending)
-            while self.waiting:
-                message = self.waiting.popleft()
-                self.behind -= len(message)
-                await self.websocket.send_text(message)
-        self.writer = None
+            while True:
+                await self.websocket.send_text(await self.queue.get())
 
-
-def broadcast(members: list[Member], message: str) -> None:
-    """Send a message to members, and wait for none of them."""
-    event = {"type": "websocket.send", "text": message}  # what send_text() would send
-    for member in members:
-        if member.writer:
-            member.keep(message)
-            continue
-        sending = member.websocket.send(event)
+    async def talk(self) -> None:
+        """Return when the conversation is over, and end both tasks."""
         try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            pass  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # The client has gone. Its endpoint learns of that from receive().
-        else:
-            member.writer = asyncio.create_task(member.write(sending, future))
+            tasks = [self.reader, self.writer]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # If nothing can be sent any more, what the client said before is still read.
+            await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
+        finally:
+            self.reader.cancel()
+            self.writer.cancel()
+
+    async def close(self) -> None:
+        """Close the connection with the code that says why, if the client has not."""
+        with suppress(asyncio.CancelledError):
+            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        try:
+            await self.reader
+        except WebSocketDisconnect:
+            return  # The client has gone: there is nobody to tell.
+        except WebSocketException as refusal:
+            code, reason = refusal.code, refusal.reason
+        except asyncio.CancelledError:
+            code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
+        # A client that does not read makes this wait.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
+def broadcast(room: Iterable[Member], message: str) -> None:
+    """Put a message into every member's queue. This never waits for anybody."""
+    for member in room:
+        try:
+            member.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
 
 
 # Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
-rooms: dict[str, list[Member]] = {}  # those that are not empty
+rooms: dict[str, set[Member]] = {}  # those that are not empty
 changing = asyncio.Lock()
 
 
-def leave(room_id: str, member: Member) -> None:
-    rooms[room_id].remove(member)
-    if not rooms[room_id]:
-        del rooms[room_id]
-    if member.writer:
-        member.writer.cancel()
+async def change(database: aiosqlite.Connection, order_id: int, new: Status) -> OrderStatus:
+    """Commit a new status, and then tell the clients of the owner."""
+    # The connection knows one transaction at a time: without the lock, two requests would
+    # commit and roll back each other's changes. It is held until the clients are told, so
+    # that they hear of two changes in the order in which the database saw them.
+    async with asyncio.timeout(BUSY_TIMEOUT):
+        await changing.acquire()
+    try:
+        user_id = await commit(database, order_id, new)
+        if user_id is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, "no such order")
+        # Only now: told before the commit, clients may hear of what never happened.
+        update = OrderUpdate(order_id=order_id, status=new)
+        broadcast(rooms.get(f"user_{user_id}", ()), update.model_dump_json())
+    finally:
+        changing.release()
+    return OrderStatus(order_id=order_id, status=new)
 
 
-async def change(
-    database: aiosqlite.Connection, order_id: int, new: NewStatus
-) -> int | None:
+async def commit(database: aiosqlite.Connection, order_id: int, new: Status) -> int | None:
     """Commit a new status; return whose order it is, `None` if there is no such order."""
     # SQLite's integers have 64 bits: a longer number is the id of no order.
     if order_id.bit_length() > 63:
         return None
-    update = "UPDATE orders SET status = ? WHERE id = ?"
-    find = "SELECT user_id FROM orders WHERE id = ?"
     try:
-        await database.execute(update, (new.status, order_id))
-        owners = await database.execute_fetchall(find, (order_id,))
+        # This does nothing, unless the database was locked when the server started.
+        await database.executescript(SCHEMA)
+        await database.execute(UPDATE, (new, order_id))
+        owners = await database.execute_fetchall(FIND, (order_id,))
         await database.commit()
     except BaseException:
         # A change that is left half done would be committed with the next one.
         await database.rollback()
         raise
     return next((user_id for (user_id,) in owners), None)
-
-
-async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
-    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 @app.get("/")
@@ -188,36 +214,31 @@ async def refuse(request: Request, error: RequestValidationError) -> JSONRespons
     return JSONResponse({"detail": reasons}, status.HTTP_422_UNPROCESSABLE_CONTENT)
 
 
+@app.exception_handler(sqlite3.OperationalError)
+@app.exception_handler(TimeoutError)
+async def try_later(request: Request, error: Exception) -> JSONResponse:
+    reason = f"nothing was changed: {error or 'the database is too busy'}"
+    later = {"Retry-After": "5"}  # seconds
+    return JSONResponse({"detail": reason}, status.HTTP_503_SERVICE_UNAVAILABLE, later)
+
+
 @app.post("/orders/{order_id}/status")
 async def change_status(request: Request, order_id: int, new: NewStatus) -> OrderStatus:
-    # The connection knows one transaction at a time: without the lock, two requests would
-    # commit and roll back each other's changes. It is held until the clients are told, so
-    # that they hear of two changes in the order in which the database saw them.
-    async with changing:
-        user_id = await change(request.state.database, order_id, new)
-        if user_id is None:
-            raise HTTPException(status.HTTP_404_NOT_FOUND, "no such order")
-        # Only now: told before the commit, clients may hear of what never happened.
-        update = OrderUpdate(order_id=order_id, status=new.status)
-        listeners = rooms.get(f"user_{user_id}", [])
-        broadcast(listeners, update.model_dump_json())
-    return OrderStatus(order_id=order_id, status=new.status)
+    # The request may be cancelled, by a time limit around the app for example. A change
+    # that has begun is finished: else it may be committed, and nobody hears of it.
+    return await asyncio.shield(change(request.state.database, order_id, new.status))
 
 
 @app.websocket("/ws/{room_id}")
 async def listen(websocket: WebSocket, room_id: str) -> None:
     await websocket.accept()
     member = Member(websocket)
-    rooms.setdefault(room_id, []).append(member)
+    room = rooms.setdefault(room_id, set())
+    room.add(member)
     try:
-        async with member.stay:
-            # Nothing that a client says matters here, except that it leaves: only a
-            # server that reads hears that.
-            while (await websocket.receive())["type"] != "websocket.disconnect":
-                pass
-    except TimeoutError:
-        pass
+        await member.talk()
     finally:
-        leave(room_id, member)
-    if member.stay.expired():
-        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        room.remove(member)
+        if not room:
+            del rooms[room_id]
+    await member.close()
