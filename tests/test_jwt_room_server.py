@@ -154,7 +154,6 @@ async def test_over_tls_the_cookie_is_for_tls_alone(http):
         ('{"user_id": "\\ud800"}', 422),
         ('{"user_id": "%s"}' % ("x" * 65), 422),
         ('{"user_id": "%s"}' % ("x" * 100_000), 413),
-        ("[" * 10_000, 400),
     ],
 )
 async def test_a_name_that_cannot_be_one_gets_no_token(http, body, status):
@@ -163,6 +162,16 @@ async def test_a_name_that_cannot_be_one_gets_no_token(http, body, status):
     answer = await http.post("/token", content=body, headers=headers)
 
     assert answer.status_code == status
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_deeply_nested_body_gets_no_token(http):
+    headers = {"Content-Type": "application/json"}
+
+    answer = await http.post("/token", content="[" * 10_000, headers=headers)
+
+    # Pythons before 3.14 give up at the depth, later ones at the missing end.
+    assert answer.status_code in (400, 422)
     assert "set-cookie" not in answer.headers
 
 
