@@ -384,6 +384,9 @@ async def test_messages_that_arrive_together_leave_the_others_a_turn(example):
             kind = "receive" if self.count < 1000 else "disconnect"
             return {"type": f"websocket.{kind}", "code": 1005}
 
+        async def send_text(self, text):
+            pass
+
     flood = Flood()
     member = example.Member(flood)
     await asyncio.sleep(0)
