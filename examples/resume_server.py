@@ -2,8 +2,9 @@
 
 `WS /ws/events?last_id=n&epoch=e` begins with `{"type": "hello", "epoch": e, "recovered":
 bool}`. The events after `n` follow, then each new one: `{"type": "event", "id": n, "data":
-…}`. `POST /events` with `{"data": …}`, any JSON, makes an event. Ids count from 1 in each
-epoch, and the life of a process is an epoch: this works with one worker only.
+…}`. `POST /events` with `{"data": …}`, any JSON of at most LARGEST bytes, makes an event; a
+much larger body is 413, what is no event 422. Ids count from 1 in each epoch, and an epoch
+is the life of a process: this works with one worker only. In the folder examples:
 
     uvicorn resume_server:app --reload --timeout-graceful-shutdown 1
 
@@ -12,7 +13,8 @@ Then open http://127.0.0.1:8000, or run `python reconnecting_client.py`.
 `recovered` is true if no event after `n` is missing: the last HISTORY events are kept. If
 `n` lies in the future or in another epoch, it is false and all that is kept follows. A
 newcomer leaves out `last_id` and so asks for all since 0; an id without an `epoch` is taken
-for one of this epoch. A client too slow to follow is closed with 1013, and may resume.
+for one of this epoch. A text of a client is ignored, a binary message closes with 1003. A
+client for which BACKLOG new events wait is closed with 1013, and may come back.
 Notebook: notebooks/14_resume_server.ipynb. Exercise: exercises/resume_server.
 """
 
@@ -20,11 +22,10 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Iterable
 from contextlib import suppress
-from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import (
     FastAPI,
@@ -43,16 +44,23 @@ PAGE = Path(__file__).with_suffix(".html")
 EPOCH = secrets.token_hex(8)
 HISTORY = 1000  # events that are kept
 LARGEST = 64 * 1024  # bytes of JSON in one event; many clients refuse a mebibyte
-BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+BACKLOG = 1000  # new events that may wait for one client; all clients share their memory
+CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 
-app = FastAPI()
+# A larger body is refused before it is read: parsing it would hold up all clients.
+app = FastAPI(max_body_size=LARGEST + 1024)
 
 
 class Hello(BaseModel):
     type: Literal["hello"] = "hello"
     epoch: str
     recovered: bool
+
+
+class Event(BaseModel):
+    type: Literal["event"] = "event"
+    id: int
+    data: JsonValue
 
 
 class NewEvent(BaseModel):
@@ -63,71 +71,82 @@ class NewEvent(BaseModel):
     def can_be_sent(cls, data: JsonValue) -> JsonValue:
         # Python reads NaN, 1e999 and half a surrogate pair as JSON. Other languages do
         # not: a client would fail on such an event, come back, and be sent it again.
-        if len(json.dumps(data, allow_nan=False, ensure_ascii=False).encode()) > LARGEST:
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        if len(text.encode()) > LARGEST:
             raise ValueError(f"an event has at most {LARGEST} bytes")
+        Event(id=0, data=data).model_dump_json()  # Or it is nested too deeply.
         return data
 
 
-class Event(BaseModel):
-    type: Literal["event"] = "event"
-    id: int
-    data: JsonValue
-
-
-# Member and broadcast() are those of chat_server.
+# Member is the one of chat_server: only __init__ and read() differ. Nobody here speaks to
+# others, so there is no catch_up().
 class Member:
-    """A client that listens, and the messages that still wait to be sent to it."""
+    """A client that listens: two tasks, and a queue of messages for the client."""
 
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: WebSocket, missed: list[str]) -> None:
         self.websocket = websocket
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
-        self.allowed = inf  # characters that it may be behind, without the replay
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+        # What it missed while it was away is no sign of a slow reader.
+        self.queue: asyncio.Queue[str] = asyncio.Queue(len(missed) + BACKLOG)
+        for message in missed:
+            self.queue.put_nowait(message)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def keep(self, message: str) -> None:
-        """Keep a message for the writer, or evict a member who is too far behind."""
-        if self.behind <= self.allowed:
-            self.waiting.append(message)
-            self.behind += len(message)
-        elif self.stay.when() is None:
-            self.stay.reschedule(0)
+    async def read(self) -> None:
+        """Ignore what the client says, until it leaves or breaks a rule."""
+        # Only a server that reads learns that a client has left.
+        while True:
+            message = await self.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message["code"])
+            if message.get("text") is None:
+                code, reason = status.WS_1003_UNSUPPORTED_DATA, "text messages only"
+                raise WebSocketException(code, reason)
+            # Messages that arrive together are read without a pause: others need a turn.
+            await asyncio.sleep(0)
 
-    async def write(
-        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
-    ) -> None:
-        """Finish a send that waits for `future`, and then send what has been kept."""
+    async def write(self) -> None:
+        """Send what is in the queue, as fast as the client reads."""
+        # Sending to a client that has gone raises one of these.
         with suppress(WebSocketDisconnect, RuntimeError):
-            if future:  # `None` is a turn of the event loop, which it has had by now
-                await asyncio.wait([future])
-            await asyncio.create_task(sending)
-            while self.waiting:
-                message = self.waiting.popleft()
-                self.behind -= len(message)
-                await self.websocket.send_text(message)
-        self.writer = None
+            while True:
+                await self.websocket.send_text(await self.queue.get())
 
-
-def broadcast(members: list[Member], message: str) -> None:
-    """Send a message to members, and wait for none of them."""
-    event = {"type": "websocket.send", "text": message}  # what send_text() would send
-    for member in members:
-        if member.writer:
-            member.keep(message)
-            continue
-        sending = member.websocket.send(event)
+    async def talk(self) -> None:
+        """Return when the conversation is over, and end both tasks."""
         try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            pass  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # The client has gone. Its endpoint learns of that from receive().
-        else:
-            member.writer = asyncio.create_task(member.write(sending, future))
+            tasks = [self.reader, self.writer]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # If nothing can be sent any more, what the client said before is still read.
+            await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
+        finally:
+            self.reader.cancel()
+            self.writer.cancel()
+
+    async def close(self) -> None:
+        """Close the connection with the code that says why, if the client has not."""
+        with suppress(asyncio.CancelledError):
+            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        try:
+            await self.reader
+        except WebSocketDisconnect:
+            return  # The client has gone: there is nobody to tell.
+        except WebSocketException as refusal:
+            code, reason = refusal.code, refusal.reason
+        except asyncio.CancelledError:
+            code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
+        # A client that does not read makes this wait.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
+
+
+def broadcast(room: Iterable[Member], message: str) -> None:
+    """Put a message into every member's queue. This never waits for anybody."""
+    for member in room:
+        try:
+            member.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
 
 
 class Stream:
@@ -136,28 +155,15 @@ class Stream:
     def __init__(self) -> None:
         self.last_id = 0
         self.kept: deque[tuple[int, str]] = deque(maxlen=HISTORY)
-        self.members: list[Member] = []
+        self.members: set[Member] = set()
 
-    def join(self, member: Member, last_id: int, epoch: str | None) -> None:
-        """Send a member what it missed; from now on it hears what is new."""
+    def since(self, last_id: int, epoch: str | None) -> list[str]:
+        """Return the hello for a client, and what it missed."""
         forgotten = self.last_id - len(self.kept)  # the last id that is no longer kept
         ours = epoch in (None, EPOCH) and last_id <= self.last_id
-        recovered = ours and last_id >= forgotten
-        # Nothing in here waits, so no event can come between the replay and the live
-        # ones, and be lost or sent twice.
-        hello = Hello(epoch=EPOCH, recovered=recovered)
-        broadcast([member], hello.model_dump_json())
-        for event_id, message in self.kept:
-            if event_id > last_id or not ours:
-                broadcast([member], message)
-        # What it missed while it was away is no sign of a slow reader.
-        member.allowed = member.behind + BACKLOG
-        self.members.append(member)
-
-    def leave(self, member: Member) -> None:
-        self.members.remove(member)
-        if member.writer:
-            member.writer.cancel()
+        hello = Hello(epoch=EPOCH, recovered=ours and last_id >= forgotten)
+        missed = [text for n, text in self.kept if n > last_id or not ours]
+        return [hello.model_dump_json(), *missed]
 
     def post(self, data: JsonValue) -> Event:
         """Number an event, keep it, and send it to everybody."""
@@ -172,31 +178,19 @@ class Stream:
 stream = Stream()
 
 
-async def receive_text(websocket: WebSocket) -> str:
-    """Return the next text; close with 1003 if the client sends anything else."""
-    message = await websocket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
-        raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
-
-
-async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
-    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
-
-
 @app.get("/")
 async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
 @app.exception_handler(RequestValidationError)
-async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
-    # FastAPI's own answer repeats the input, which cannot be sent if it holds NaN.
-    reasons = [reason["msg"] for reason in error.errors()]
+@app.exception_handler(status.HTTP_400_BAD_REQUEST)
+async def refuse(request: Request, error: Exception) -> JSONResponse:
+    # FastAPI's own answer repeats the input, which cannot be sent if it holds NaN. And it
+    # is 400 for some bodies that cannot be read.
+    reasons = ["this cannot be read as JSON"]
+    if isinstance(error, RequestValidationError):
+        reasons = [reason["msg"] for reason in error.errors()]
     return JSONResponse({"detail": reasons}, status.HTTP_422_UNPROCESSABLE_CONTENT)
 
 
@@ -212,20 +206,12 @@ async def events(
     epoch: Annotated[str | None, Query()] = None,
 ) -> None:
     await websocket.accept()
-    member, end = Member(websocket), None
-    stream.join(member, last_id, epoch)
+    # Nothing waits from here to talk(), so no event can come between the replay and the
+    # live ones, and be lost or sent twice.
+    member = Member(websocket, stream.since(last_id, epoch))
+    stream.members.add(member)
     try:
-        async with member.stay:
-            while True:
-                # Clients have nothing to say here. Reading tells the server that one left.
-                await receive_text(websocket)
-    except WebSocketDisconnect:
-        pass
-    except WebSocketException as refusal:
-        end = refusal
-    except TimeoutError:
-        end = WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        await member.talk()
     finally:
-        stream.leave(member)
-    if end:
-        await close(websocket, end.code, end.reason)
+        stream.members.remove(member)
+    await member.close()
