@@ -17,6 +17,7 @@ servers end with the notebook.
 import ast
 import asyncio
 import atexit
+import json
 import logging
 import os
 import re
@@ -558,3 +559,42 @@ def dial(server: Server, path: str = "") -> Line:
         line.write(HANDSHAKE % path.encode())
         assert line.read_head().startswith(b"HTTP/1.1 101 ")
     return line
+
+
+# Results of the benchmarks
+
+Row = dict[str, Any]
+
+
+def measured(name: str) -> dict[str, Any]:
+    """What `tests/benchmarks/NAME.py` has measured, as it is stored."""
+    file = ROOT / "notebooks" / "measured" / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def rows(name: str, **wanted: Any) -> list[Row]:
+    """The rows of a result in which these columns have these values."""
+    return [row for row in measured(name)["rows"] if wanted.items() <= row.items()]
+
+
+def medians(found: Sequence[Row], measure: str, by: str = "server") -> dict[Any, float]:
+    """The middle number of a measure, for each row in which it could be measured."""
+    return {row[by]: row[measure]["median"] for row in found if row.get(measure)}
+
+
+def table(found: Sequence[Row], *measures: str, label: str = "server") -> None:
+    """Print a line for each row: the middle of each measure, and its extremes."""
+    width = max(len(str(row[label])) for row in found)
+    for row in found:
+        parts = [_spread(row.get(measure)) for measure in measures]
+        print(" ".join([f"{row[label]!s:{width}}", *parts]).rstrip())
+
+
+def _spread(numbers: Mapping[str, float] | None) -> str:
+    if numbers is None:
+        return f"{'-':>8}".ljust(32)
+    texts = [
+        f"{number:,.0f}" if number >= 100 else f"{number:.2f}"
+        for number in (numbers["median"], numbers["low"], numbers["high"])
+    ]
+    return "{:>8} ({} to {})".format(*texts).ljust(32)

@@ -1,5 +1,6 @@
 """The verbs of the notebooks do what their names say, on real servers."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,14 @@ async def test_a_flood_goes_on_when_a_slow_reader_has_gone(lab, server):
         await ben.wait_for(LEFT)
 
         assert await lab.flood(ana, ben, texts=3) == 3
+
+
+def test_a_table_shows_the_rows_that_are_asked_for(lab, capsys):
+    found = lab.rows("steps", receivers=100)
+    lab.table(found, "cpu_us", "no such measure")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(found) == len(lab.medians(found, "ratio"))
+    assert lab.medians(found, "ratio")["public loop"] == 1
+    assert lab.medians(found, "no such measure") == {}
+    assert all(re.fullmatch(r"\S.* [\d.]+ \([\d.]+ to [\d.]+\) +-", line) for line in lines)
