@@ -1,10 +1,13 @@
 """Named chat: a person is a name, in one tab or in several.
 
-A client says who it is in the path. When it joins, everybody hears `Client #{client_id}
-joined the chat`; a text message `T` reaches the others as `Client #{client_id}: T` and its
-sender as `You: T`; when it leaves, the rest hear `Client #{client_id} left the chat`. All
-tabs of one name are one person: each hears everything, `You: T` whichever of them sent it.
-Joining is told for the first, leaving for the last. A binary message is closed with 1003.
+A client says who it is in the path, and nobody checks it. When it joins, everybody hears
+`Client #{client_id} joined the chat`. A text message `T` reaches the others as
+`Client #{client_id}: T`, and its sender as `You: T`. When it leaves, the rest hear
+`Client #{client_id} left the chat`. All tabs of one name are one person: each tab hears
+everything, joining is told for the first tab and leaving for the last. A binary message
+closes its tab with 1003, a text over LONGEST with 1009.
+
+In the folder examples:
 
     uvicorn named_chat_server:app --reload --timeout-graceful-shutdown 1
 
@@ -12,87 +15,115 @@ Then open http://127.0.0.1:8000 in three tabs, two of one name, or use a termina
 
     python -m websockets ws://127.0.0.1:8000/ws/ana
 
-Names are taken on trust. A tab that stops reading is evicted with 1013 once BACKLOG
-characters wait for it. Notebook: notebooks/04_named_chat_server.ipynb.
-Exercise: exercises/named_chat_server.
+A tab that reads slowly delays nobody: each has a queue, as in chat_server. When BACKLOG
+messages wait for a tab, the server closes its connection with 1013.
+Notebook: notebooks/04_named_chat_server.ipynb. Exercise: exercises/named_chat_server.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
+from pydantic import StringConstraints
 
 PAGE = Path(__file__).with_suffix(".html")
-BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-PACE = 16 * 1024 * 1024  # characters a second that one client may say
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+LONGEST = 64 * 1024  # characters of one text
+BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
+PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 
 app = FastAPI()
 
+# A longer name is refused in the opening handshake, with HTTP 403.
+Name = Annotated[str, StringConstraints(max_length=64)]
 
-# Member and broadcast() are those of chat_server.
+
+# Member is the one of chat_server: only __init__ and read() differ.
 class Member:
-    """A tab of somebody, and the messages that still wait to be sent to it."""
+    """A tab of a person: two tasks, and a queue of messages for the tab."""
 
     def __init__(self, websocket: WebSocket, name: str) -> None:
-        self.websocket = websocket
-        self.name = name
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+        self.websocket, self.name = websocket, name
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def keep(self, message: str) -> None:
-        """Keep a message for the writer, or evict a member who is too far behind."""
-        if self.behind <= BACKLOG:
-            self.waiting.append(message)
-            self.behind += len(message)
-        elif self.stay.when() is None:
-            self.stay.reschedule(0)
+    async def read(self) -> None:
+        """Tell everybody what the client says, until it leaves or breaks a rule."""
+        while True:
+            say(self, await receive_text(self.websocket))
+            await self.catch_up()
 
-    async def write(
-        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
-    ) -> None:
-        """Finish a send that waits for `future`, and then send what has been kept."""
+    async def catch_up(self) -> None:
+        """Wait while more than half of the queue is in use."""
+        # A speaker hears its own words too. If it falls behind with them, so may others:
+        # while this waits, nothing more is read from the speaker, and they can catch up.
+        while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
+            await asyncio.sleep(PAUSE)
+
+    async def write(self) -> None:
+        """Send what is in the queue, as fast as the client reads."""
+        # Sending to a client that has gone raises one of these.
         with suppress(WebSocketDisconnect, RuntimeError):
-            if future:  # `None` is a turn of the event loop, which it has had by now
-                await asyncio.wait([future])
-            await asyncio.create_task(sending)
-            while self.waiting:
-                message = self.waiting.popleft()
-                self.behind -= len(message)
-                await self.websocket.send_text(message)
-        self.writer = None
+            while True:
+                await self.websocket.send_text(await self.queue.get())
 
-
-def broadcast(members: list[Member], message: str) -> None:
-    """Send a message to members, and wait for none of them."""
-    event = {"type": "websocket.send", "text": message}  # what send_text() would send
-    for member in members:
-        if member.writer:
-            member.keep(message)
-            continue
-        sending = member.websocket.send(event)
+    async def talk(self) -> None:
+        """Return when the conversation is over, and end both tasks."""
         try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            pass  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # The client has gone. Its endpoint learns of that from receive().
-        else:
-            member.writer = asyncio.create_task(member.write(sending, future))
+            tasks = [self.reader, self.writer]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # If nothing can be sent any more, what the client said before is still read.
+            await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
+        finally:
+            self.reader.cancel()
+            self.writer.cancel()
+
+    async def close(self) -> None:
+        """Close the connection with the code that says why, if the client has not."""
+        with suppress(asyncio.CancelledError):
+            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        try:
+            await self.reader
+        except WebSocketDisconnect:
+            return  # The client has gone: there is nobody to tell.
+        except WebSocketException as refusal:
+            code, reason = refusal.code, refusal.reason
+        except asyncio.CancelledError:
+            code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
+        # A client that does not read makes this wait.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
-# Nothing below waits while it looks at the members, so nobody comes or goes meanwhile.
-members: list[Member] = []
+def broadcast(room: Iterable[Member], message: str) -> None:
+    """Put a message into every member's queue. This never waits for anybody."""
+    for member in room:
+        try:
+            member.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
+
+
+async def receive_text(websocket: WebSocket) -> str:
+    """Return the next text, or raise the reason why the conversation ends."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    text: str | None = message.get("text")
+    if text is None:
+        raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
+    if len(text) > LONGEST:
+        raise WebSocketException(status.WS_1009_MESSAGE_TOO_BIG, "the text is too long")
+    return text
+
+
+# All open tabs. The functions below never wait, so no tab comes or goes while they run.
+members: set[Member] = set()
 
 
 def is_here(name: str) -> bool:
@@ -101,40 +132,21 @@ def is_here(name: str) -> bool:
 
 def join(member: Member) -> None:
     first = not is_here(member.name)
-    members.append(member)
+    members.add(member)
     if first:
         broadcast(members, f"Client #{member.name} joined the chat")
 
 
 def say(sender: Member, text: str) -> None:
-    tabs = [member for member in members if member.name == sender.name]
-    others = [member for member in members if member.name != sender.name]
+    tabs = {member for member in members if member.name == sender.name}
     broadcast(tabs, f"You: {text}")
-    broadcast(others, f"Client #{sender.name}: {text}")
+    broadcast(members - tabs, f"Client #{sender.name}: {text}")
 
 
 def leave(member: Member) -> None:
     members.remove(member)
-    if member.writer:
-        member.writer.cancel()
     if not is_here(member.name):
         broadcast(members, f"Client #{member.name} left the chat")
-
-
-async def receive_text(websocket: WebSocket) -> str:
-    """Return the next text; close with 1003 if the client sends anything else."""
-    message = await websocket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
-        raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
-
-
-async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
-    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 @app.get("/")
@@ -143,25 +155,13 @@ async def page() -> FileResponse:
 
 
 @app.websocket("/ws/{client_id}")
-async def chat(websocket: WebSocket, client_id: str) -> None:
+async def chat(websocket: WebSocket, client_id: Name) -> None:
     await websocket.accept()
-    member, end = Member(websocket, client_id), None
+    member = Member(websocket, client_id)
     join(member)
     try:
-        async with member.stay:
-            while True:
-                text = await receive_text(websocket)
-                say(member, text)
-                # A flood that is read faster than others can take it would evict them.
-                await asyncio.sleep(len(text) / PACE)
-    except WebSocketDisconnect:
-        pass
-    except WebSocketException as refusal:
-        end = refusal
-    except TimeoutError:
-        end = WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        await member.talk()
     finally:
         leave(member)
-    # The others know by now: to reach this client may take a while.
-    if end:
-        await close(websocket, end.code, end.reason)
+    # Last, because it may take a while to reach this client.
+    await member.close()

@@ -1,11 +1,14 @@
-"""Rooms: who is here, what they say to all, and a word in private, as typed JSON.
+"""Rooms: who is here, what they say to all, and what they say in private, as typed JSON.
 
-On `/ws/chat/{room_id}/{user_id}` everything said is a JSON object with a `type`. Joining:
-everybody in the room gets `join` with the users now in it; leaving: the rest get `leave`.
+On `/ws/chat/{room_id}/{user_id}` every message is a JSON object with a `type`. Joining:
+everybody in the room gets `join` with the users now in it. Leaving: the rest get `leave`.
 `{"type": "message", "content": c}`, whose `type` may be left out, reaches everybody;
 `{"type": "private", "to": v, "content": c}` all tabs of `v` alone; other keys are ignored.
-Anything else, binary too, is answered with an `error`, and the connection lives on. Another
-tab of a user gets a `join` too, and learns who is here; to the others it is no news.
+Anything else, binary too, is answered with an `error`, and the connection lives on; only a
+text over LONGEST closes it, with 1009. All tabs of one name are one user: another tab gets
+a `join` of its own, and nobody else hears of it. Nobody checks who a user really is.
+
+In the folder examples:
 
     uvicorn room_server:app --reload --timeout-graceful-shutdown 1
 
@@ -13,29 +16,38 @@ Then open http://127.0.0.1:8000 in two tabs, or use two terminals:
 
     python -m websockets ws://127.0.0.1:8000/ws/chat/kitchen/ana
 
-Names are taken on trust. A tab that stops reading is evicted with 1013 once BACKLOG
-characters wait for it.
+A tab for which BACKLOG messages wait is closed with 1013. The rooms live in this process.
 Notebook: notebooks/05_room_server.ipynb. Exercise: exercises/room_server.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 PAGE = Path(__file__).with_suffix(".html")
-BACKLOG = 4 * 1024 * 1024  # characters that may wait for one client
-PACE = 16 * 1024 * 1024  # characters a second that one client may say
-LONGEST = 2 * 1024 * 1024  # characters in a message; to parse more takes too long
-CLOSE_TIMEOUT = 2.0  # seconds to reach a client with the close frame
+LONGEST = 64 * 1024  # characters of one text
+BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
+PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 
 app = FastAPI()
+
+# A longer name is refused in the opening handshake: a `join` holds the names of all users.
+RoomId = Annotated[str, StringConstraints(max_length=80)]
+UserId = Annotated[str, StringConstraints(max_length=64)]
 
 
 # What a client may say.
@@ -92,8 +104,8 @@ parser: TypeAdapter[Said] = TypeAdapter(
 
 def understand(text: str | None) -> Said | Error:
     """Return what a client says, or else an error that tells it what is wrong."""
-    if text is None or len(text) > LONGEST:
-        return Error(message=f"Expected a text of at most {LONGEST} characters")
+    if text is None:
+        return Error(message="Expected a text message, not a binary one")
     try:
         return parser.validate_json(text)
     except ValidationError as invalid:
@@ -106,65 +118,100 @@ def understand(text: str | None) -> Said | Error:
     return Error(message='Expected an object whose type is "message" or "private"')
 
 
-# Member and broadcast() are those of chat_server.
+# Member is the one of chat_server: only __init__ and read() differ.
 class Member:
-    """A tab of a user, and the messages that still wait to be sent to it."""
+    """A tab of a user: two tasks, and a queue of messages for the tab."""
 
-    def __init__(self, websocket: WebSocket, user: str) -> None:
-        self.websocket = websocket
-        self.user = user
-        self.waiting: deque[str] = deque()
-        self.behind = 0  # characters in `waiting`
-        self.writer: asyncio.Task[None] | None = None
-        # A time limit without a deadline: giving it one evicts the member.
-        self.stay = asyncio.timeout(None)
+    def __init__(self, websocket: WebSocket, room: set["Member"], user: str) -> None:
+        self.websocket, self.room, self.user = websocket, room, user
+        self.queue: asyncio.Queue[str] = asyncio.Queue(BACKLOG)
+        self.reader = asyncio.create_task(self.read())
+        self.writer = asyncio.create_task(self.write())
 
-    def keep(self, message: str) -> None:
-        """Keep a message for the writer, or evict a member who is too far behind."""
-        if self.behind <= BACKLOG:
-            self.waiting.append(message)
-            self.behind += len(message)
-        elif self.stay.when() is None:
-            self.stay.reschedule(0)
+    async def read(self) -> None:
+        """Answer what the client says, until it leaves or breaks a rule."""
+        while True:
+            said = understand(await receive_text(self.websocket))
+            answer(self, said)
+            if isinstance(said, SendPrivate):
+                await give_way(tabs(self.room, said.to))
+            await self.catch_up()
 
-    async def write(
-        self, sending: Coroutine[Any, Any, None], future: asyncio.Future[None] | None
-    ) -> None:
-        """Finish a send that waits for `future`, and then send what has been kept."""
+    async def catch_up(self) -> None:
+        """Wait while more than half of the queue is in use."""
+        # A speaker hears its own words too. If it falls behind with them, so may others:
+        # while this waits, nothing more is read from the speaker, and they can catch up.
+        while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
+            await asyncio.sleep(PAUSE)
+
+    async def write(self) -> None:
+        """Send what is in the queue, as fast as the client reads."""
+        # Sending to a client that has gone raises one of these.
         with suppress(WebSocketDisconnect, RuntimeError):
-            if future:  # `None` is a turn of the event loop, which it has had by now
-                await asyncio.wait([future])
-            await asyncio.create_task(sending)
-            while self.waiting:
-                message = self.waiting.popleft()
-                self.behind -= len(message)
-                await self.websocket.send_text(message)
-        self.writer = None
+            while True:
+                await self.websocket.send_text(await self.queue.get())
 
-
-def broadcast(members: list[Member], message: str) -> None:
-    """Send a message to members, and wait for none of them."""
-    event = {"type": "websocket.send", "text": message}  # what send_text() would send
-    for member in members:
-        if member.writer:
-            member.keep(message)
-            continue
-        sending = member.websocket.send(event)
+    async def talk(self) -> None:
+        """Return when the conversation is over, and end both tasks."""
         try:
-            # Sending rarely has to wait: the operating system takes the message at once.
-            # So it is begun without a task, as eager tasks of Python 3.12 are.
-            future = sending.send(None)
-        except StopIteration:
-            pass  # The message is sent.
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # The client has gone. Its endpoint learns of that from receive().
-        else:
-            member.writer = asyncio.create_task(member.write(sending, future))
+            tasks = [self.reader, self.writer]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # If nothing can be sent any more, what the client said before is still read.
+            await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
+        finally:
+            self.reader.cancel()
+            self.writer.cancel()
+
+    async def close(self) -> None:
+        """Close the connection with the code that says why, if the client has not."""
+        with suppress(asyncio.CancelledError):
+            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        try:
+            await self.reader
+        except WebSocketDisconnect:
+            return  # The client has gone: there is nobody to tell.
+        except WebSocketException as refusal:
+            code, reason = refusal.code, refusal.reason
+        except asyncio.CancelledError:
+            code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
+        # A client that does not read makes this wait.
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
-# The rooms that are not empty, each the tabs that are open in it. Nothing below waits while
-# it looks at a room, so nobody comes or goes meanwhile.
-Room = list[Member]
+def broadcast(room: Iterable[Member], message: str) -> None:
+    """Put a message into every member's queue. This never waits for anybody."""
+    for member in room:
+        try:
+            member.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
+
+
+async def give_way(listeners: list[Member]) -> None:
+    """Wait a moment if more than half of a listener's queue is in use."""
+    # The speaker does not hear its private messages, so its own queue says nothing about
+    # them. One PAUSE after a message is time enough for a listener that reads, and a
+    # listener that never reads cannot delay the speaker by more than that.
+    if any(listener.queue.qsize() > BACKLOG // 2 for listener in listeners):
+        await asyncio.sleep(PAUSE)
+
+
+async def receive_text(websocket: WebSocket) -> str | None:
+    """Return the next text, None if it is binary, or raise why the conversation ends."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    text: str | None = message.get("text")
+    # This is checked before the text is parsed: to parse a huge one takes long.
+    if text is not None and len(text) > LONGEST:
+        raise WebSocketException(status.WS_1009_MESSAGE_TOO_BIG, "the text is too long")
+    return text
+
+
+# The rooms that are not empty, each with its open tabs. The functions below never wait, so
+# no tab comes or goes while they run.
+Room = set[Member]
 rooms: dict[str, Room] = {}
 
 
@@ -172,24 +219,22 @@ def tabs(room: Room, user: str) -> list[Member]:
     return [member for member in room if member.user == user]
 
 
-def tell(members: list[Member], event: BaseModel) -> None:
+def tell(members: Iterable[Member], event: BaseModel) -> None:
     broadcast(members, event.model_dump_json(by_alias=True))
 
 
-def join(room_id: str, member: Member) -> Room:
-    room = rooms.setdefault(room_id, [])
-    first = not tabs(room, member.user)
-    room.append(member)
-    users = sorted({member.user for member in room})
-    tell(room if first else [member], Join(user=member.user, users=users))
-    return room
+def join(member: Member) -> None:
+    first = not tabs(member.room, member.user)
+    member.room.add(member)
+    users = sorted({tab.user for tab in member.room})
+    tell(member.room if first else [member], Join(user=member.user, users=users))
 
 
-def answer(room: Room, member: Member, said: Said | Error) -> None:
+def answer(member: Member, said: Said | Error) -> None:
     match said:
         case SendMessage():
-            tell(room, Message(user=member.user, content=said.content))
-        case SendPrivate() if listeners := tabs(room, said.to):
+            tell(member.room, Message(user=member.user, content=said.content))
+        case SendPrivate() if listeners := tabs(member.room, said.to):
             tell(listeners, Private(sender=member.user, content=said.content))
         case SendPrivate():
             tell([member], Error(message=f"Nobody called {said.to:.50} is in this room"))
@@ -197,29 +242,10 @@ def answer(room: Room, member: Member, said: Said | Error) -> None:
             tell([member], said)
 
 
-def leave(room_id: str, member: Member) -> None:
-    room = rooms[room_id]
-    room.remove(member)
-    if member.writer:
-        member.writer.cancel()
-    if not tabs(room, member.user):
-        tell(room, Leave(user=member.user))
-    if not room:
-        del rooms[room_id]
-
-
-async def receive_text(websocket: WebSocket) -> str | None:
-    """Return the next text, or None if the client sends anything else."""
-    message = await websocket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message["code"])
-    return message.get("text")
-
-
-async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
-    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
+def leave(member: Member) -> None:
+    member.room.remove(member)
+    if not tabs(member.room, member.user):
+        tell(member.room, Leave(user=member.user))
 
 
 @app.get("/")
@@ -228,21 +254,16 @@ async def page() -> FileResponse:
 
 
 @app.websocket("/ws/chat/{room_id}/{user_id}")
-async def chat(websocket: WebSocket, room_id: str, user_id: str) -> None:
+async def chat(websocket: WebSocket, room_id: RoomId, user_id: UserId) -> None:
     await websocket.accept()
-    member = Member(websocket, user_id)
-    room = join(room_id, member)
+    room = rooms.setdefault(room_id, set())
+    member = Member(websocket, room, user_id)
+    join(member)
     try:
-        async with member.stay:
-            while True:
-                text = await receive_text(websocket)
-                answer(room, member, understand(text))
-                # A flood that is read faster than others can take it would evict them.
-                await asyncio.sleep(len(text or "") / PACE)
-    except (WebSocketDisconnect, TimeoutError):
-        pass
+        await member.talk()
     finally:
-        leave(room_id, member)
-    # The others know by now: to reach this client may take a while.
-    if member.stay.expired():
-        await close(websocket, status.WS_1013_TRY_AGAIN_LATER, "reads too slowly")
+        leave(member)
+        if not room:
+            del rooms[room_id]
+    # Last, because it may take a while to reach this client.
+    await member.close()
