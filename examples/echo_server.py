@@ -2,17 +2,20 @@
 
 The server accepts the opening handshake, the HTTP request with which each connection
 begins, and answers each text message `T` with the text `Echo: T`, in order, until the
-client leaves. A binary message is not what this server is for: it closes the connection
-with code 1003 (unsupported data, RFC 6455 section 7.4.1).
+client leaves. A binary message closes the connection with code 1003 (unsupported data,
+RFC 6455 section 7.4.1).
 
-    uvicorn echo_server:app --reload
+In the folder examples:
+
+    uvicorn echo_server:app --reload --timeout-graceful-shutdown 1
 
 Then open http://127.0.0.1:8000 in a browser, or talk to it from a second terminal:
 
     python -m websockets ws://127.0.0.1:8000/ws/echo
 
 A message may be as large as uvicorn allows, 16 MiB by default; a larger one is closed
-with 1009. Notebook: notebooks/01_echo_server.ipynb. Exercise: exercises/echo_server.
+with 1009. The last option ends the server after Ctrl-C, even if a client does not read.
+Notebook: notebooks/01_echo_server.ipynb. Exercise: exercises/echo_server.
 """
 
 from pathlib import Path
@@ -30,11 +33,12 @@ async def receive_text(websocket: WebSocket) -> str:
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
+    text: str | None = message.get("text")
     # WebSocket.receive_text() would fail on a binary message with a KeyError, and the
     # client would see its connection break without a reason.
-    if message.get("text") is None:
+    if text is None:
         raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
+    return text
 
 
 @app.get("/")
@@ -50,6 +54,6 @@ async def echo(websocket: WebSocket) -> None:
             text = await receive_text(websocket)
             await websocket.send_text(f"Echo: {text}")
     except WebSocketDisconnect:
-        # The client left, or its line was cut. Nobody is there to be answered or told,
-        # and one connection alone leaves nothing to clean up.
+        # The client left, or its line was cut. There is nobody to answer, and one
+        # connection alone leaves nothing to clean up.
         pass

@@ -4,15 +4,17 @@ The server answers the text `ping` with `pong` and any other text `T` with `You 
 If nothing was received for IDLE_TIMEOUT seconds, it closes the connection with code 1000
 and the reason `Session timeout`. A binary message is closed with 1003.
 
+In the folder examples:
+
     uvicorn heartbeat_server:app --reload --timeout-graceful-shutdown 1
 
 Then open http://127.0.0.1:8000, or `python -m websockets ws://127.0.0.1:8000/ws`.
 
-A peer that vanished without a word (no power, no network) is found by uvicorn: it sends a
-ping of the protocol each `--ws-ping-interval` seconds (20) and ends the connection if no
+A client that vanished without a word (no power, no network) is found by uvicorn: it sends
+a ping of the protocol each `--ws-ping-interval` seconds (20) and ends the connection if no
 pong comes within `--ws-ping-timeout` seconds (20). A browser answers these by itself, and
-they never reach the application: pings show that the line is alive, messages that somebody
-uses it.
+they never reach the application. Pings show that the line works, messages show that
+somebody uses it.
 Notebook: notebooks/13_heartbeat_server.ipynb. Exercise: exercises/heartbeat_server.
 """
 
@@ -35,13 +37,14 @@ async def receive_text(websocket: WebSocket) -> str:
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
+    text: str | None = message.get("text")
+    if text is None:
         raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
+    return text
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close the connection, without waiting for ever on a client that does not read."""
+    """Close the connection; wait at most CLOSE_TIMEOUT for a client that does not read."""
     with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
         await asyncio.wait_for(websocket.close(code, reason), CLOSE_TIMEOUT)
 
@@ -56,8 +59,8 @@ async def heartbeat(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
         while True:
-            # The limit is on the answer as well: a client that sends and never reads
-            # would hold this handler in send_text() for ever.
+            # The limit covers the answer, too: send_text() waits for a client that does
+            # not read.
             async with asyncio.timeout(IDLE_TIMEOUT):
                 text = await receive_text(websocket)
                 await websocket.send_text("pong" if text == "ping" else f"You sent: {text}")

@@ -3,17 +3,20 @@
 The server accepts the opening handshake and starts a job: it computes a SHA-256 hash.
 After each tenth of the work it sends a text, `Progress update: 10% complete` and so on to
 `Progress update: 100% complete`, and then closes with code 1000, the hash as the reason.
-Whatever the client sends is read and ignored. A client that leaves cancels its job.
+What the client sends is read and ignored. A client that leaves cancels its job.
 
-    uvicorn progress_server:app --reload
+In the folder examples:
+
+    uvicorn progress_server:app --reload --timeout-graceful-shutdown 1
 
 Then open http://127.0.0.1:8000 in a browser, or listen in a second terminal:
 
     python -m websockets ws://127.0.0.1:8000/ws/stream_progress
 
-asyncio.to_thread() has a few threads more than the machine has processors: that many jobs
-run at once, and more of them take turns, block by block. Other users of these threads (such
-as name look-ups) then wait too; a ThreadPoolExecutor of the jobs' own would spare them.
+asyncio.to_thread() has a few threads more than the machine has processors. So many jobs run
+at once; if there are more, they take turns, block by block. Whatever else uses these
+threads, such as name look-ups, then waits too, unless the jobs get their own
+ThreadPoolExecutor.
 Notebook: notebooks/09_progress_server.ipynb. Exercise: exercises/progress_server.
 """
 
@@ -45,10 +48,10 @@ async def work(websocket: WebSocket) -> None:
     digest = hashlib.sha256()
     for percent in range(10, 101, 10):
         for _ in range(TENTH):
-            # A call in a thread cannot be cancelled, it can only be awaited no longer. So
-            # each is short, some milliseconds, and a cancelled job makes no further one.
-            # A hash lets go of Python's global lock for so long a block; work in pure
-            # Python would slow the event loop down, and wants a process instead.
+            # A call in a thread cannot be cancelled: it goes on, and nobody waits for it.
+            # So each call is short, some milliseconds, and a cancelled job makes no more.
+            # While it hashes a long block, the thread releases Python's global lock. Work
+            # in pure Python would slow down the event loop: it needs a process.
             await asyncio.to_thread(digest.update, BLOCK)
         # Sending to a client that has gone raises one of these. Its endpoint learns of
         # that from receive(), so there is nothing to do here.
@@ -67,7 +70,7 @@ async def page() -> FileResponse:
 async def stream_progress(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
-        # The task that reads sees when the client leaves, and the group cancels the other.
+        # The task that reads learns that the client left, and the group cancels the other.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(work(websocket))
             await drain(websocket)

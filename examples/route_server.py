@@ -3,11 +3,12 @@
 A WebSocket begins as an HTTP request, and FastAPI routes it by its path like any other:
 a fixed path, one with a parameter, one whose parameter must be an integer, and one of a
 router with a prefix. Each text message `T` is answered with a text that says which
-endpoint it was. Without a matching path, or with a parameter of the wrong type, there is
-nobody to accept: the handshake is refused with HTTP 403, so there is no close code, and a
-browser shows 1006.
+endpoint it was. If no path matches, or a parameter has the wrong type, no endpoint runs:
+the handshake is refused with HTTP 403, so there is no close code, and a browser shows 1006.
 
-    uvicorn route_server:app --reload
+In the folder examples:
+
+    uvicorn route_server:app --reload --timeout-graceful-shutdown 1
 
 Then open http://127.0.0.1:8000 in a browser, or talk to it from a second terminal:
 
@@ -18,6 +19,7 @@ A parameter says what a client asks for, not who it is: anybody may connect as a
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from fastapi import (
     APIRouter,
@@ -28,12 +30,15 @@ from fastapi import (
     status,
 )
 from fastapi.responses import FileResponse
+from pydantic import StringConstraints
 
 PAGE = Path(__file__).with_suffix(".html")
 
 app = FastAPI()
 # Its routes begin with the prefix. In a larger app a router has a file of its own.
 chat = APIRouter(prefix="/chat")
+# A longer name does not fit the type, so its handshake is refused.
+ClientId = Annotated[str, StringConstraints(max_length=64)]
 
 
 async def receive_text(websocket: WebSocket) -> str:
@@ -41,9 +46,10 @@ async def receive_text(websocket: WebSocket) -> str:
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
+    text: str | None = message.get("text")
+    if text is None:
         raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
+    return text
 
 
 async def converse(websocket: WebSocket, label: str, greeting: str | None = None) -> None:
@@ -64,8 +70,8 @@ async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-# Routes are tried from top to bottom, and the first that matches is taken. A fixed path
-# such as /ws/news would have to stand above /ws/{client_id}, which matches it as well.
+# FastAPI tries the routes from top to bottom and takes the first that matches. A fixed path
+# such as /ws/news has to come before /ws/{client_id}, which matches it as well.
 @app.websocket("/ws")
 async def fixed_path(websocket: WebSocket) -> None:
     await converse(websocket, "Message received")
@@ -73,7 +79,7 @@ async def fixed_path(websocket: WebSocket) -> None:
 
 # A parameter holds anything between two slashes, percent-decoded: `%0A` is a newline.
 @app.websocket("/ws/{client_id}")
-async def path_parameter(websocket: WebSocket, client_id: str) -> None:
+async def path_parameter(websocket: WebSocket, client_id: ClientId) -> None:
     greeting = f"Connected to client: {client_id}"
     await converse(websocket, f"Client {client_id} sent", greeting)
 
@@ -90,5 +96,5 @@ async def prefixed_path(websocket: WebSocket) -> None:
     await converse(websocket, "You sent")
 
 
-# Here the router's routes take their place in the order, below all that stand above.
+# The router's routes are tried after all the routes before this line.
 app.include_router(chat)

@@ -1,21 +1,23 @@
 """Secure: a token in the opening handshake decides who may connect.
 
 One dependency guards both paths. A client with the right token is greeted on opening and
-answered text by text. Anybody else gets `WebSocketException(1008)` before the connection
-is accepted, and that is HTTP 403 on the wire: without a connection there is no close
-frame, so that no client ever sees the 1008, and a browser shows 1006.
+answered text by text. For anybody else, `WebSocketException(1008)` is raised before the
+connection is accepted, and that is HTTP 403 on the wire: without a connection there is no
+close frame, so no client ever sees the 1008, and a browser shows 1006.
 
-    uvicorn secure_server:app --reload
+In the folder examples:
+
+    uvicorn secure_server:app --reload --timeout-graceful-shutdown 1
 
 Then open http://127.0.0.1:8000 in a browser, or talk to it from a second terminal:
 
     python -m websockets "ws://127.0.0.1:8000/ws/secure?token=secret-token"
 
 A browser can put the token only into the URL, and uvicorn logs URLs: those of WebSockets
-even with `--no-access-log`, and only `--log-level warning` silences them. A program had
-better send the header `Authorization: Bearer secret-token`.
+even with `--no-access-log`; only `--log-level warning` leaves them out. A program should
+send the header `Authorization: Bearer secret-token` instead.
 
-The environment variable TOKEN replaces `secret-token`, which the whole world knows; an
+The environment variable TOKEN replaces `secret-token`, which everybody can read here; an
 empty TOKEN lets nobody in. One token for everybody says that a client may connect, not who
 it is. Notebook: notebooks/06_secure_server.ipynb. Exercise: exercises/secure_server.
 """
@@ -52,8 +54,8 @@ async def authenticate(
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "bearer":
         token = credentials.strip()
-    # `==` stops at the first difference, and its duration tells how much of a guess was
-    # right. compare_digest() does not, but takes only ASCII unless it is given bytes.
+    # `==` stops at the first difference, so its duration tells how much of a guess is
+    # right. compare_digest() does not; it takes bytes, or text that is ASCII.
     if not token or not hmac.compare_digest(token.encode(), os.fsencode(TOKEN)):
         raise WebSocketException(status.WS_1008_POLICY_VIOLATION, "wrong or missing token")
     return "authenticated_user"
@@ -68,9 +70,10 @@ async def receive_text(websocket: WebSocket) -> str:
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
-    if message.get("text") is None:
+    text: str | None = message.get("text")
+    if text is None:
         raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
-    return message["text"]
+    return text
 
 
 @app.get("/")

@@ -2,17 +2,19 @@
 
 The server accepts the opening handshake, sends the text `Streaming message 1` at once and
 one more each INTERVAL, and closes with code 1000 (normal closure, RFC 6455 section 7.4.1)
-right after `Streaming message 10`. Whatever the client sends is read and ignored. A client
+right after `Streaming message 10`. What the client sends is read and ignored. A client
 that leaves stops its stream at once.
 
-    uvicorn stream_server:app --reload
+In the folder examples:
+
+    uvicorn stream_server:app --reload --timeout-graceful-shutdown 1
 
 Then open http://127.0.0.1:8000 in a browser, or listen in a second terminal:
 
     python -m websockets ws://127.0.0.1:8000/ws/stream
 
-Each connection has a stream of its own, from the first message on; one whose client reads
-too slowly waits for it, the others do not. Notebook: notebooks/08_stream_server.ipynb.
+Each connection has a stream of its own, from the first message on. A stream whose client
+reads slowly waits for this client; the others do not. Notebook: notebooks/08_stream_server.ipynb.
 Exercise: exercises/stream_server.
 """
 
@@ -45,8 +47,8 @@ async def send_stream(websocket: WebSocket) -> None:
     # from receive(), so there is nothing to do here.
     with suppress(WebSocketDisconnect, RuntimeError):
         for n in range(COUNT):
-            # Each message has its moment, counted from the start. Sleeping INTERVAL after
-            # each of them would add up all the time that sending takes.
+            # The time of each message counts from the start. To sleep INTERVAL after each
+            # of them would add the time that sending takes, each time.
             await asyncio.sleep(start + n * INTERVAL - monotonic())
             await websocket.send_text(f"Streaming message {n + 1}")
         await websocket.close(status.WS_1000_NORMAL_CLOSURE)
@@ -61,8 +63,8 @@ async def page() -> FileResponse:
 async def stream(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
-        # A server that only sends would see that its client left at the next message, or
-        # not at all. Here the task that reads sees it, and the group cancels the other.
+        # A server that only sends learns at the next message that its client left, or not
+        # at all. Here the task that reads learns it, and the group cancels the other.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(send_stream(websocket))
             await drain(websocket)

@@ -2,7 +2,7 @@
 
 Your tasks stand in README.md beside this file.
 
-    uvicorn railway:app
+    uvicorn railway:app --timeout-graceful-shutdown 1
     python exercise.py
 """
 

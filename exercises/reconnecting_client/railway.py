@@ -1,6 +1,6 @@
 """A server for trying out the departure board: it breaks the line every few trains.
 
-Run it with `uvicorn railway:app`.
+Run it with `uvicorn railway:app --timeout-graceful-shutdown 1`.
 """
 
 import asyncio

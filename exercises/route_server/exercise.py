@@ -2,7 +2,7 @@
 
 Your tasks stand in README.md beside this file.
 
-    uvicorn exercise:app --reload
+    uvicorn exercise:app --reload --timeout-graceful-shutdown 1
 """
 
 from fastapi import FastAPI
