@@ -39,7 +39,7 @@ CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
 app = FastAPI()
 
 # A longer name is refused in the opening handshake, with HTTP 403.
-Name = Annotated[str, StringConstraints(max_length=64)]
+ClientId = Annotated[str, StringConstraints(max_length=64)]
 
 
 # Member is the one of chat_server: only __init__ and read() differ.
@@ -155,7 +155,7 @@ async def page() -> FileResponse:
 
 
 @app.websocket("/ws/{client_id}")
-async def chat(websocket: WebSocket, client_id: Name) -> None:
+async def chat(websocket: WebSocket, client_id: ClientId) -> None:
     await websocket.accept()
     member = Member(websocket, client_id)
     join(member)

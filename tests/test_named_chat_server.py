@@ -31,6 +31,14 @@ async def enter(conversation, name, *present, **options):
     return newcomer
 
 
+def send_at_once(client, *texts):
+    """Send texts in one piece, so that many arrive at the server in the same moment."""
+    connection = client.connection
+    for text in texts:
+        connection.protocol.send_text(text.encode())
+    connection.transport.write(b"".join(connection.protocol.data_to_send()))
+
+
 async def open_tab(conversation, example, name, **options):
     """Somebody who is here opens another tab, of which nobody hears."""
     before = len(example.members)
@@ -186,13 +194,14 @@ async def test_a_binary_message_is_a_leaving_for_the_others(people, example):
 async def evict(example, talker, *listeners):
     """Talk until a queue is full, and once more; the listeners hear all that was said."""
     before = len(example.members)
-    full = False
-    while not full:
+    for _ in range(ENOUGH):
         full = any(member.queue.full() for member in example.members)
         await talker.send(LARGE)
         await talker.expect(f"You: {LARGE}")
         for listener in listeners:
             await listener.expect(f"Client #{talker.name}: {LARGE}")
+        if full:
+            break
     assert await until(lambda: len(example.members) < before, PATIENCE)
 
 
@@ -376,11 +385,11 @@ async def test_fifty_clients_come_and_go_during_a_broadcast(conversation, exampl
 async def test_a_flood_of_short_texts_evicts_nobody(people, example):
     ana, ben, zoe = people
 
-    ana.push("hello", times=5000)
+    send_at_once(ana, *["hello"] * 30_000)
 
-    for _ in range(5000):
-        await ana.expect("You: hello")
-        await ben.expect("Client #ana: hello")
+    for _ in range(30_000):
+        await ana.expect("You: hello", within=PATIENCE)
+        await ben.expect("Client #ana: hello", within=PATIENCE)
     assert len(example.members) == 3
 
 
@@ -427,6 +436,19 @@ async def test_an_unexpected_error_ends_the_tab_and_is_logged(people, example, s
     await ana.expect("Client #zoe left the chat")
     assert any("TypeError" in line for line in server.lines)
     server.lines[:] = [line for line in server.lines if "TypeError" not in line]
+
+
+async def test_a_writer_that_fails_ends_the_tab_and_is_logged(people, example, server):
+    example.CLOSE_TIMEOUT = 0.01
+    ana, ben, zoe = people
+    (member,) = [member for member in example.members if member.name == "zoe"]
+
+    member.queue.put_nowait("\ud800")  # Encoding it raises UnicodeEncodeError.
+
+    await ana.expect("Client #zoe left the chat", within=PATIENCE)
+    await zoe.expect_close(1006)
+    assert any("UnicodeEncodeError" in line for line in server.lines)
+    server.lines[:] = [line for line in server.lines if "UnicodeEncodeError" not in line]
 
 
 async def test_an_empty_chat_holds_nothing(people, server, example):

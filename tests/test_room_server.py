@@ -71,15 +71,25 @@ async def sleeper(conversation, ana, user="zoe"):
     return client
 
 
+def send_at_once(client, *texts):
+    """Send texts in one piece, so that many arrive at the server in the same moment."""
+    connection = client.connection
+    for text in texts:
+        connection.protocol.send_text(text.encode())
+    connection.transport.write(b"".join(connection.protocol.data_to_send()))
+
+
 async def evict(example, talker, *listeners):
     """Talk until a queue is full, and once more; the listeners hear all that was said."""
     room = example.rooms["kitchen"]
-    before, full = len(room), False
-    while not full:
+    before = len(room)
+    for _ in range(ENOUGH):
         full = any(member.queue.full() for member in room)
         await talker.send({"content": LARGE})
         for client in [talker, *listeners]:
             await client.expect(message(talker.name, LARGE))
+        if full:
+            break
     assert await until(lambda: len(room) < before, PATIENCE)
 
 
@@ -312,23 +322,27 @@ async def test_what_piled_up_for_a_slow_client_comes_in_order(conversation, exam
 
 
 async def test_a_client_that_stops_reading_is_evicted_and_delays_nobody(
-    users, conversation, example
+    conversation, example
 ):
-    ana, ben, zoe = users
-    eva = await conversation.join("eva", path("eva"), reads=False)
-    for client in users:
-        await client.expect(join("eva", "ana", "ben", "eva", "zoe"))
+    example.BACKLOG = 20
+    ana = await conversation.join("ana", path("ana"))
+    await ana.expect(join("ana", "ana"))
+    ben = await conversation.join("ben", path("ben"))
+    zoe = await conversation.join("zoe", path("zoe"), reads=False)
+    for client in [ana, ben]:
+        await client.expect(join("ben", "ana", "ben"))
+        await client.expect(join("zoe", "ana", "ben", "zoe"))
 
-    await evict(example, *users)
+    await evict(example, ana, ben)
 
-    for client in users:
-        await client.expect(leave("eva"))
-    eva.read_again()
+    for client in [ana, ben]:
+        await client.expect(leave("zoe"))
+    zoe.read_again()
     heard = 0
-    while await eva.hears():
+    while await zoe.hears():
         heard += 1
     assert heard > 10
-    assert (eva.code, eva.reason) == (1013, "reads too slowly")
+    assert (zoe.code, zoe.reason) == (1013, "reads too slowly")
 
 
 async def test_an_evicted_client_that_never_reads_again_is_given_up(
@@ -497,15 +511,25 @@ async def test_a_flood_of_large_texts_evicts_nobody(users, example):
     assert len(example.rooms["kitchen"]) == 3
 
 
+async def test_a_flood_of_short_texts_evicts_nobody(users, example):
+    ana, ben, zoe = users
+
+    send_at_once(ana, *['{"content": "hello"}'] * 5000)
+
+    for _ in range(5000):
+        for client in users:
+            await client.expect(message("ana", "hello"), within=PATIENCE)
+    assert len(example.rooms["kitchen"]) == 3
+
+
 async def test_a_flood_of_private_texts_evicts_nobody_who_reads(users, example):
     ana, ben, zoe = users
-    example.BACKLOG = 100
-    psst = {"type": "private", "to": "ben", "content": "psst"}
+    psst = json.dumps({"type": "private", "to": "ben", "content": "psst"})
 
-    ana.push(json.dumps(psst), times=5000)
-    for _ in range(5000):
+    send_at_once(ana, *[psst] * 30_000)
+
+    for _ in range(30_000):
         await ben.expect(private("ana", "psst"), within=PATIENCE)
-
     await ana.send({"content": "still here"})
     for client in users:
         await client.expect(message("ana", "still here"))
@@ -560,7 +584,21 @@ async def test_a_fault_of_its_own_leaves_no_ghost(users, example, server):
     await zoe.expect_close(1006)
     await ana.expect(leave("zoe"))
     await ben.expect(leave("zoe"))
+    assert any("TypeError" in line for line in server.lines)
     server.lines[:] = [line for line in server.lines if "TypeError" not in line]
+
+
+async def test_a_writer_that_fails_ends_the_tab_and_is_logged(users, example, server):
+    example.CLOSE_TIMEOUT = 0.01
+    ana, ben, zoe = users
+    (member,) = [m for m in example.rooms["kitchen"] if m.user == "zoe"]
+
+    member.queue.put_nowait("\ud800")  # Encoding it raises UnicodeEncodeError.
+
+    await ana.expect(leave("zoe"), within=PATIENCE)
+    await zoe.expect_close(1006)
+    assert any("UnicodeEncodeError" in line for line in server.lines)
+    server.lines[:] = [line for line in server.lines if "UnicodeEncodeError" not in line]
 
 
 async def test_an_empty_room_leaves_nothing_behind(users, conversation, server, example):
