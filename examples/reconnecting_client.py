@@ -2,17 +2,19 @@
 
 The client of resume_server.py. When the connection ends, it waits a random time between 0
 and 1 second, then up to 2, 4, 8, 16 and 30, and asks for the events after the last one it
-saw. After a hello the waits start again at 1. It does not come back when that is of no use:
-after close code 4001, or a handshake refused for good, such as with HTTP 401 or 403.
+saw. After a hello the waits start again at 1. In the folder examples, in two terminals:
 
-    uvicorn resume_server:app
+    uvicorn resume_server:app --timeout-graceful-shutdown 1
     python reconnecting_client.py
 
-In a second terminal stop the server, start it again, or post an event:
+Stop the server, start it again, or post an event from a third terminal:
 
     curl -H "Content-Type: application/json" -d '{"data": 1}' http://127.0.0.1:8000/events
 
-A line that died without a word is found by the pings of `websockets` within 40 seconds.
+It ends when coming back is of no use: after close code 4001, or when the handshake is
+refused with HTTP 401, 403 or another 4xx. 408, 425, 429 and all 5xx pass: a gateway sends
+them while the server is away or busy. A dead line is found by pings within 40 seconds. A
+server on this machine is reached directly, others through the proxy of the environment.
 Notebook: notebooks/14_resume_server.ipynb. Exercise: exercises/reconnecting_client.
 """
 
@@ -21,18 +23,25 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypedDict
-from urllib.parse import urlencode
+from typing import Literal, TypedDict
+from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import connect
 from websockets.client import process_exception
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidProxyStatus,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
 
 URL = "ws://127.0.0.1:8000/ws/events"
 SHORTEST = 1.0  # seconds: the bound of the first wait
 LONGEST = 30.0  # seconds: the bound of all waits after the fifth
 STAY_AWAY = 4001  # the close code of a server that does not want this client back
-BUSY = 429  # the HTTP status of a server that wants it back later
+LATER = (408, 425, 429)  # HTTP statuses: timeout, too early, too many requests
+LOCAL = ("localhost", "127.0.0.1", "::1")  # names of this machine
 
 
 class Message(TypedDict, total=False):
@@ -46,7 +55,7 @@ class Message(TypedDict, total=False):
 
 
 def address(url: str, last_id: int, epoch: str | None) -> str:
-    """Where to go on after an event; a newcomer, who knows no epoch, asks for all."""
+    """Return where to go on; a newcomer, who knows no epoch, asks for all events."""
     if epoch is None:
         return url
     mark = "&" if "?" in url else "?"
@@ -54,14 +63,15 @@ def address(url: str, last_id: int, epoch: str | None) -> str:
 
 
 def is_final(error: Exception) -> bool:
-    """Whether coming back would end in the same way."""
+    """Return whether coming back would end in the same way."""
     if isinstance(error, ConnectionClosed):
         return error.rcvd is not None and error.rcvd.code == STAY_AWAY
-    if isinstance(error, InvalidStatus) and error.response.status_code == BUSY:
-        return False
-    # `websockets` takes a lost line, no answer, 500, 502, 503 and 504 for passing
-    # troubles. Everything else is final: 401, 403, 404, a wrong URL, a bug in here.
-    return process_exception(error) is not None
+    if isinstance(error, InvalidStatus | InvalidProxyStatus):
+        status = error.response.status_code
+        return status < 500 and status not in LATER
+    # For `websockets`, a lost line and no answer pass. A proxy that finds no server says so
+    # in a way of its own. Everything else is final: a wrong URL, or a bug in this file.
+    return process_exception(error) is not None and not isinstance(error, ProxyError)
 
 
 async def follow(
@@ -79,9 +89,11 @@ async def follow(
     # it goes to the same URL each time, where ours holds the last id, and it comes back
     # without any wait to a server that accepts a connection only to close it.
     last_id, epoch, bound = 0, None, SHORTEST
+    # If HTTP_PROXY is set, `connect` asks that proxy, which cannot reach this machine.
+    proxy: Literal[True] | None = None if urlsplit(url).hostname in LOCAL else True
     while True:
         try:
-            async with connect(address(url, last_id, epoch)) as websocket:
+            async with connect(address(url, last_id, epoch), proxy=proxy) as websocket:
                 while True:
                     message: Message = json.loads(await websocket.recv())
                     if message["type"] == "hello":
@@ -124,5 +136,5 @@ if __name__ == "__main__":
         asyncio.run(main())
     except KeyboardInterrupt:
         pass
-    except (ConnectionClosed, InvalidStatus) as error:
-        sys.exit(f"The server does not want this client back: {error}")
+    except WebSocketException as error:
+        sys.exit(f"It is of no use to come back: {error}")
