@@ -14,7 +14,8 @@ Then open http://127.0.0.1:8000 in a browser, or talk to it from a second termin
     python -m websockets ws://127.0.0.1:8000/ws/echo
 
 A message may be as large as uvicorn allows, 16 MiB by default; a larger one is closed
-with 1009. The last option ends the server after Ctrl-C, even if a client does not read.
+with 1009. If a client does not read its answers, the server waits for it, and for nobody
+else; the last option above ends the server after Ctrl-C all the same.
 Notebook: notebooks/01_echo_server.ipynb. Exercise: exercises/echo_server.
 """
 
@@ -28,14 +29,14 @@ PAGE = Path(__file__).with_suffix(".html")
 app = FastAPI()
 
 
+# WebSocket.receive_text() fails on a binary message with a KeyError. All that the client
+# sees is that its connection breaks.
 async def receive_text(websocket: WebSocket) -> str:
     """Return the next text; close with 1003 if the client sends anything else."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
     text: str | None = message.get("text")
-    # WebSocket.receive_text() would fail on a binary message with a KeyError, and the
-    # client would see its connection break without a reason.
     if text is None:
         raise WebSocketException(status.WS_1003_UNSUPPORTED_DATA, "text messages only")
     return text
@@ -53,7 +54,7 @@ async def echo(websocket: WebSocket) -> None:
         while True:
             text = await receive_text(websocket)
             await websocket.send_text(f"Echo: {text}")
-    except WebSocketDisconnect:
-        # The client left, or its line was cut. There is nobody to answer, and one
-        # connection alone leaves nothing to clean up.
+    except (WebSocketDisconnect, RuntimeError):
+        # The client has gone: receiving raises the first of these, sending either. There
+        # is nobody to answer, and one connection alone leaves nothing to clean up.
         pass

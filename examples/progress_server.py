@@ -13,10 +13,10 @@ Then open http://127.0.0.1:8000 in a browser, or listen in a second terminal:
 
     python -m websockets ws://127.0.0.1:8000/ws/stream_progress
 
-asyncio.to_thread() has a few threads more than the machine has processors. So many jobs run
-at once; if there are more, they take turns, block by block. Whatever else uses these
-threads, such as name look-ups, then waits too, unless the jobs get their own
-ThreadPoolExecutor.
+asyncio.to_thread() has a few threads more than the machine has processors. That many jobs
+run at once; if there are more, they take turns, block by block. What else needs a thread,
+such as a name look-up, then waits, too, unless the jobs have a ThreadPoolExecutor of their
+own.
 Notebook: notebooks/09_progress_server.ipynb. Exercise: exercises/progress_server.
 """
 
@@ -53,11 +53,11 @@ async def work(websocket: WebSocket) -> None:
             # While it hashes a long block, the thread releases Python's global lock. Work
             # in pure Python would slow down the event loop: it needs a process.
             await asyncio.to_thread(digest.update, BLOCK)
-        # Sending to a client that has gone raises one of these. Its endpoint learns of
-        # that from receive(), so there is nothing to do here.
-        with suppress(WebSocketDisconnect, RuntimeError):
+        # Sending raises RuntimeError if uvicorn has given up the client, and receive()
+        # reports that. It is caught here alone: one of the work itself must be logged.
+        with suppress(RuntimeError):
             await websocket.send_text(f"Progress update: {percent}% complete")
-    with suppress(WebSocketDisconnect, RuntimeError):
+    with suppress(RuntimeError):
         await websocket.close(status.WS_1000_NORMAL_CLOSURE, digest.hexdigest())
 
 
@@ -70,11 +70,11 @@ async def page() -> FileResponse:
 async def stream_progress(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
-        # The task that reads learns that the client left, and the group cancels the other.
+        # One task reads, one works. If either fails, the group cancels the other.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(work(websocket))
             await drain(websocket)
     except* WebSocketDisconnect:
-        # The client left, or the job is done: closing a connection ends receive() on our
-        # side too.
+        # The client has gone. Or the job is done: after close(), receive() reports the end
+        # on our side, too.
         pass

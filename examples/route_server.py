@@ -61,7 +61,8 @@ async def converse(websocket: WebSocket, label: str, greeting: str | None = None
         while True:
             text = await receive_text(websocket)
             await websocket.send_text(f"{label}: {text}")
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, RuntimeError):
+        # The client has gone: receiving raises the first of these, sending either.
         pass
 
 

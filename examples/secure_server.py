@@ -1,7 +1,7 @@
 """Secure: a token in the opening handshake decides who may connect.
 
-One dependency guards both paths. A client with the right token is greeted on opening and
-answered text by text. For anybody else, `WebSocketException(1008)` is raised before the
+One dependency guards both paths. A client with the right token is greeted, and each of its
+texts is answered. For anybody else, `WebSocketException(1008)` is raised before the
 connection is accepted, and that is HTTP 403 on the wire: without a connection there is no
 close frame, so no client ever sees the 1008, and a browser shows 1006.
 
@@ -13,9 +13,9 @@ Then open http://127.0.0.1:8000 in a browser, or talk to it from a second termin
 
     python -m websockets "ws://127.0.0.1:8000/ws/secure?token=secret-token"
 
-A browser can put the token only into the URL, and uvicorn logs URLs: those of WebSockets
-even with `--no-access-log`; only `--log-level warning` leaves them out. A program should
-send the header `Authorization: Bearer secret-token` instead.
+A page in a browser can put the token only into the URL, and uvicorn logs the URLs of
+WebSockets, also with `--no-access-log`, but not with `--log-level warning`. A program
+should send the header `Authorization: Bearer secret-token` instead.
 
 The environment variable TOKEN replaces `secret-token`, which everybody can read here; an
 empty TOKEN lets nobody in. One token for everybody says that a client may connect, not who
@@ -76,11 +76,6 @@ async def receive_text(websocket: WebSocket) -> str:
     return text
 
 
-@app.get("/")
-async def page() -> FileResponse:
-    return FileResponse(PAGE)
-
-
 async def converse(websocket: WebSocket, greeting: str, label: str) -> None:
     """Accept, greet, and answer each text with the label and the text."""
     await websocket.accept()
@@ -89,8 +84,14 @@ async def converse(websocket: WebSocket, greeting: str, label: str) -> None:
         while True:
             text = await receive_text(websocket)
             await websocket.send_text(f"{label}: {text}")
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, RuntimeError):
+        # The client has gone: receiving raises the first of these, sending either.
         pass
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
 
 
 @app.websocket("/ws/secure")

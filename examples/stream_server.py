@@ -13,13 +13,12 @@ Then open http://127.0.0.1:8000 in a browser, or listen in a second terminal:
 
     python -m websockets ws://127.0.0.1:8000/ws/stream
 
-Each connection has a stream of its own, from the first message on. A stream whose client
-reads slowly waits for this client; the others do not. Notebook: notebooks/08_stream_server.ipynb.
-Exercise: exercises/stream_server.
+Each connection has a stream of its own, from the first message on. If a client reads
+slowly, its stream waits for it; the others do not.
+Notebook: notebooks/08_stream_server.ipynb. Exercise: exercises/stream_server.
 """
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -42,16 +41,14 @@ async def drain(websocket: WebSocket) -> None:
 
 
 async def send_stream(websocket: WebSocket) -> None:
+    """Send the messages, each at its time, then close."""
     start = monotonic()
-    # Sending to a client that has gone raises one of these. Its endpoint learns of that
-    # from receive(), so there is nothing to do here.
-    with suppress(WebSocketDisconnect, RuntimeError):
-        for n in range(COUNT):
-            # The time of each message counts from the start. To sleep INTERVAL after each
-            # of them would add the time that sending takes, each time.
-            await asyncio.sleep(start + n * INTERVAL - monotonic())
-            await websocket.send_text(f"Streaming message {n + 1}")
-        await websocket.close(status.WS_1000_NORMAL_CLOSURE)
+    for n in range(COUNT):
+        # The time of each message counts from the start. To sleep INTERVAL after each of
+        # them would add the time that sending takes, each time.
+        await asyncio.sleep(start + n * INTERVAL - monotonic())
+        await websocket.send_text(f"Streaming message {n + 1}")
+    await websocket.close(status.WS_1000_NORMAL_CLOSURE)
 
 
 @app.get("/")
@@ -64,11 +61,12 @@ async def stream(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
         # A server that only sends learns at the next message that its client left, or not
-        # at all. Here the task that reads learns it, and the group cancels the other.
+        # at all. Here one task reads and one sends. If either fails, the group cancels the
+        # other.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(send_stream(websocket))
             await drain(websocket)
-    except* WebSocketDisconnect:
-        # The client left, or the stream came to its end: closing a connection ends
-        # receive() on our side too.
+    except* (WebSocketDisconnect, RuntimeError):
+        # The client has gone: receiving raises the first of these, sending either. Or the
+        # stream is over: after close(), receive() reports the end on our side, too.
         pass

@@ -1,9 +1,18 @@
 """The echo server keeps its contract, whatever its clients do."""
 
-from exercises.grader.clients import Conversation
+import asyncio
+from pathlib import Path
 
+import pytest
+from fastapi.testclient import TestClient
+
+from exercises.grader.clients import Conversation
+from exercises.grader.serving import ServerProcess, until
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "echo_server.py"
 PATH = "/ws/echo"
 MEBIBYTE = 1024 * 1024
+PATIENCE = 20.0  # seconds to wait for what may take a while on a busy machine
 
 
 async def test_each_text_comes_back_in_order(conversation):
@@ -88,6 +97,26 @@ async def test_a_client_that_stops_reading_delays_only_itself(conversation, serv
     assert not pushing.done()
 
 
+async def test_a_ping_that_fails_before_an_answer_leaves_no_trace(conversation, server):
+    await conversation.join("ana", PATH)
+    [connection] = server.uvicorn.server_state.connections
+
+    # As it is after a failed ping, while older messages still have to be written: until
+    # they are, uvicorn answers a send with RuntimeError.
+    connection.close_sent = True
+    connection.queue.put_nowait({"type": "websocket.receive", "text": "hello"})
+
+    assert await server.settled()
+
+
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example):
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(PATH) as ana:
+                ana.send_text("hello")
+                assert ana.receive_text() == "Echo: hello"
+
+
 async def test_fifty_clients_come_and_go(conversation, server):
     crowd = [await conversation.join(f"client {n}", PATH) for n in range(50)]
 
@@ -114,6 +143,26 @@ async def test_ctrl_c_ends_it_with_connections_open(process):
         await ana.expect_close(1012)
         process.wait()
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("reload", [[], ["--reload"]], ids=["alone", "with --reload"])
+async def test_ctrl_c_ends_it_while_a_client_floods_and_does_not_read(reload):
+    options = ["--timeout-graceful-shutdown=1", *reload]
+    with ServerProcess(EXAMPLE, options=options) as process:
+        assert await until(lambda: "startup complete" in process.log, PATIENCE)
+        async with Conversation(process.url) as conversation:
+            zoe = await conversation.join("zoe", PATH, reads=False)
+            ana = await conversation.join("ana", PATH)
+            pushing = zoe.push("x" * MEBIBYTE, times=1000)
+            for _ in range(100):
+                await ana.send("hello")
+                await ana.expect("Echo: hello")
+            assert not pushing.done()
+
+            process.interrupt()
+
+            await asyncio.to_thread(process.wait)
+            await ana.expect_close(1012)
 
 
 async def test_the_page_shows_the_conversation_and_its_end(server, browser):

@@ -5,9 +5,11 @@ import hashlib
 import threading
 
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import until
+from exercises.grader.serving_here import serve_here
 
 PATH = "/ws/stream_progress"
 MEBIBYTE = 1024 * 1024
@@ -238,6 +240,63 @@ async def test_a_ping_that_fails_before_a_send_leaves_no_trace(conversation, gat
     assert await server.settled()
 
 
+def impatient(app):
+    """A middleware that lets no send take any time."""
+
+    async def middleware(scope, receive, send):
+        async def give_up(message):
+            if message["type"] == "websocket.send":
+                raise TimeoutError
+            await send(message)
+
+        await app(scope, receive, give_up)
+
+    return middleware
+
+
+async def test_a_send_that_a_middleware_gives_up_ends_the_job(example, gate):
+    async with serve_here(impatient(example.app)) as server:
+        async with Conversation(server.url) as conversation:
+            ana = await conversation.join("ana", PATH)
+            gate.open(3)
+            await ana.expect_close(1006)
+        assert await server.settled()
+    assert "ERROR" not in server.log
+    assert len(gate.calls) == 3
+
+
+async def test_a_job_that_fails_ends_the_connection_and_is_logged(
+    conversation, gate, server
+):
+    def fail(block):
+        raise RuntimeError("out of memory")
+
+    gate.update = fail
+    ana = await conversation.join("ana", PATH)
+
+    await ana.expect_close(1006)
+    assert await server.settled()
+    assert "out of memory" in server.log
+    server.lines.clear()
+
+
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example, gate):
+    gate.open(4)
+    with TestClient(example.app) as client:
+        with client.websocket_connect(PATH) as ana:
+            assert ana.receive_text() == "Progress update: 10% complete"
+            ana.send_text("hello")
+        gate.open()
+    assert len(gate.calls) <= 5
+
+
+def test_a_client_of_fastapi_hears_the_end(example):
+    with TestClient(example.app) as client, client.websocket_connect(PATH) as ana:
+        for percent in range(10, 101, 10):
+            assert ana.receive_text() == f"Progress update: {percent}% complete"
+        assert ana.receive()["code"] == 1000
+
+
 async def test_fifty_clients_come_and_go(conversation, gate, server):
     ana = await conversation.join("ana", PATH)
 
@@ -260,7 +319,8 @@ async def test_fifty_clients_come_and_go(conversation, gate, server):
 async def test_ctrl_c_ends_it_with_jobs_running(process):
     async with Conversation(process.url) as conversation:
         crowd = [await conversation.join(f"client {n}", PATH) for n in range(8)]
-        await conversation.join("zoe", PATH, reads=False)
+        zoe = await conversation.join("zoe", PATH, reads=False)
+        zoe.push("x" * MEBIBYTE, times=1000)
         await crowd[0].expect("Progress update: 10% complete", within=60)
 
         process.interrupt()

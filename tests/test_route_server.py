@@ -1,13 +1,17 @@
 """The route server keeps its contract on every path, whatever its clients do."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation
+from exercises.grader.serving import ServerProcess
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "route_server.py"
 MEBIBYTE = 1024 * 1024
-# Each path, what it says on opening, and what stands before each answer.
+# Each path, what it says on opening, and how each answer begins.
 ROUTES = {
     "/ws": (None, "Message received: "),
     "/ws/ana": ("Connected to client: ana", "Client ana sent: "),
@@ -48,6 +52,15 @@ async def test_a_client_id_may_be_any_text_without_a_slash(
     await ana.expect(f"Connected to client: {client_id}")
     await ana.send("hello")
     await ana.expect(f"Client {client_id} sent: hello")
+
+
+async def test_a_client_id_has_at_most_64_characters(conversation):
+    longest = "%C5%BE" * 64
+
+    ana = await conversation.join("ana", f"/ws/{longest}")
+
+    await ana.expect("Connected to client: " + "ž" * 64)
+    await conversation.expect_refusal("ana", f"/ws/{longest}z", 403)
 
 
 @pytest.mark.parametrize("number", [0, -1, 7, 10**400])
@@ -157,6 +170,29 @@ async def test_a_silent_half_open_peer_is_found_by_pings(conversation, server):
         await ana.expect("Message received: still here")
 
 
+async def test_a_ping_that_fails_before_an_answer_leaves_no_trace(conversation, server):
+    await conversation.join("ana", "/ws")
+    [connection] = server.uvicorn.server_state.connections
+
+    # As it is after a failed ping, while older messages still have to be written: until
+    # they are, uvicorn answers a send with RuntimeError.
+    connection.close_sent = True
+    connection.queue.put_nowait({"type": "websocket.receive", "text": "hello"})
+
+    assert await server.settled()
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example, path):
+    greeting, answer = ROUTES[path]
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(path) as ana:
+                assert greeting is None or ana.receive_text() == greeting
+                ana.send_text("hello")
+                assert ana.receive_text() == f"{answer}hello"
+
+
 async def test_fifty_clients_come_and_go(conversation, server):
     async def visit(n):
         path = list(ROUTES)[n % len(ROUTES)]
@@ -187,6 +223,23 @@ async def test_ctrl_c_ends_it_with_connections_open(process):
         for client in idle:
             await client.expect_close(1012)
     assert "Traceback" not in process.log
+
+
+async def test_ctrl_c_ends_it_while_a_client_floods_and_does_not_read():
+    with ServerProcess(EXAMPLE, options=["--timeout-graceful-shutdown=1"]) as process:
+        async with Conversation(process.url) as conversation:
+            zoe = await conversation.join("zoe", "/ws/zoe", reads=False)
+            ana = await join(conversation, "/ws/ana")
+            pushing = zoe.push("x" * MEBIBYTE, times=1000)
+            for _ in range(100):
+                await ana.send("hello")
+                await ana.expect("Client ana sent: hello")
+            assert not pushing.done()
+
+            process.interrupt()
+
+            await asyncio.to_thread(process.wait)
+            await ana.expect_close(1012)
 
 
 async def test_the_page_lets_one_choose_the_path(server, browser):

@@ -1,14 +1,18 @@
-"""The secure server lets in whoever has the token, on both paths, and nobody else."""
+"""The secure server lets in those who have the token, on both paths, and nobody else."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation
+from exercises.grader.serving import ServerProcess
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "secure_server.py"
 MEBIBYTE = 1024 * 1024
 TOKEN = "?token=secret-token"
-# Each path, what it says on opening, and what stands before each answer.
+# Each path, what it says on opening, and how each answer begins.
 PATHS = {
     "/ws/secure": (
         "Hello, authenticated_user! Welcome to the secure WebSocket.",
@@ -24,7 +28,7 @@ each_path = pytest.mark.parametrize("path", PATHS)
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch):
-    """Whoever runs the tests may have a TOKEN of their own."""
+    """Those who run the tests may have a TOKEN of their own."""
     monkeypatch.delenv("TOKEN", raising=False)
 
 
@@ -46,7 +50,7 @@ async def join(conversation, path, name="ana", query=TOKEN, **options):
 
 
 @each_path
-async def test_whoever_has_the_token_is_greeted_and_answered(conversation, path):
+async def test_a_client_with_the_token_is_greeted_and_answered(conversation, path):
     ana = await join(conversation, path)
     texts = ["hello", "", "žluťoučký kůň 🐎", "\x00", "hello"]
 
@@ -80,7 +84,7 @@ async def test_a_wrong_or_missing_token_is_refused(conversation, path, query):
 
 @each_path
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer   "])
-async def test_the_token_may_stand_in_a_header(conversation, server, path, scheme):
+async def test_the_token_may_come_in_a_header(conversation, server, path, scheme):
     headers = {"Authorization": f"{scheme}secret-token"}
 
     ana = await join(conversation, path, query="", headers=headers)
@@ -144,7 +148,7 @@ async def test_a_token_that_is_no_utf_8_still_works(monkeypatch, conversation, e
     await conversation.expect_refusal("eve", "/ws/secure" + TOKEN, 403)
 
 
-async def test_whoever_is_refused_disturbs_nobody(conversation, server):
+async def test_a_client_that_is_refused_disturbs_nobody(conversation, server):
     ana = await join(conversation, "/ws/secure")
 
     for _ in range(20):
@@ -232,6 +236,29 @@ async def test_a_silent_half_open_peer_is_found_by_pings(conversation, server):
         await ana.expect("You said: still here")
 
 
+async def test_a_ping_that_fails_before_an_answer_leaves_no_trace(conversation, server):
+    await join(conversation, "/ws/secure")
+    [connection] = server.uvicorn.server_state.connections
+
+    # As it is after a failed ping, while older messages still have to be written: until
+    # they are, uvicorn answers a send with RuntimeError.
+    connection.close_sent = True
+    connection.queue.put_nowait({"type": "websocket.receive", "text": "hello"})
+
+    assert await server.settled()
+
+
+@each_path
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example, path):
+    greeting, answer = PATHS[path]
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(path + TOKEN) as ana:
+                assert ana.receive_text() == greeting
+                ana.send_text("hello")
+                assert ana.receive_text() == f"{answer}hello"
+
+
 async def test_fifty_clients_come_and_go(conversation, server):
     async def visit(n):
         path = list(PATHS)[n % 2]
@@ -262,6 +289,23 @@ async def test_ctrl_c_ends_it_with_connections_open(process):
         for client in idle:
             await client.expect_close(1012)
     assert "Traceback" not in process.log
+
+
+async def test_ctrl_c_ends_it_while_a_client_floods_and_does_not_read():
+    with ServerProcess(EXAMPLE, options=["--timeout-graceful-shutdown=1"]) as process:
+        async with Conversation(process.url) as conversation:
+            zoe = await conversation.join("zoe", "/ws/secure" + TOKEN, reads=False)
+            ana = await join(conversation, "/ws/secure")
+            pushing = zoe.push("x" * MEBIBYTE, times=1000)
+            for _ in range(100):
+                await ana.send("hello")
+                await ana.expect("You said: hello")
+            assert not pushing.done()
+
+            process.interrupt()
+
+            await asyncio.to_thread(process.wait)
+            await ana.expect_close(1012)
 
 
 async def test_the_page_shows_the_conversation_of_both_paths(server, browser):

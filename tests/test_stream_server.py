@@ -5,9 +5,11 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation
 from exercises.grader.serving import until
+from exercises.grader.serving_here import serve_here
 
 PATH = "/ws/stream"
 NEVER = 3600.0  # seconds; an interval whose end no test sees
@@ -208,6 +210,48 @@ async def test_a_ping_that_fails_at_the_moment_of_a_send_leaves_no_trace(
     assert await server.settled()
 
 
+def impatient(app):
+    """A middleware that lets no send take any time."""
+
+    async def middleware(scope, receive, send):
+        async def give_up(message):
+            if message["type"] == "websocket.send":
+                raise TimeoutError
+            await send(message)
+
+        await app(scope, receive, give_up)
+
+    return middleware
+
+
+async def test_a_send_that_a_middleware_gives_up_ends_the_stream(example):
+    example.INTERVAL = NEVER
+
+    async with serve_here(impatient(example.app)) as server:
+        async with Conversation(server.url) as conversation:
+            ana = await conversation.join("ana", PATH)
+            await ana.expect_close(1006)
+        assert await server.settled()
+    assert "ERROR" not in server.log
+
+
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example):
+    example.INTERVAL = NEVER
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(PATH) as ana:
+                assert ana.receive_text() == "Streaming message 1"
+                ana.send_text("hello")
+
+
+def test_a_client_of_fastapi_hears_the_end(example):
+    example.INTERVAL = 0
+    with TestClient(example.app) as client, client.websocket_connect(PATH) as ana:
+        for number in range(1, 11):
+            assert ana.receive_text() == f"Streaming message {number}"
+        assert ana.receive() == {"type": "websocket.close", "code": 1000, "reason": ""}
+
+
 async def test_shutdown_ends_a_stream_that_waits_for_its_reader(
     conversation, example, server
 ):
@@ -242,7 +286,8 @@ async def test_fifty_clients_come_and_go(conversation, example, server):
 async def test_ctrl_c_ends_it_with_streams_running(process):
     async with Conversation(process.url) as conversation:
         crowd = [await conversation.join(f"client {n}", PATH) for n in range(5)]
-        await conversation.join("zoe", PATH, reads=False)
+        zoe = await conversation.join("zoe", PATH, reads=False)
+        zoe.push("x" * MEBIBYTE, times=1000)
         for client in crowd:
             await client.expect("Streaming message 1")
 
