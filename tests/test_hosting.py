@@ -55,7 +55,7 @@ async def test_what_a_visitor_says_is_recorded(host):
     assert host.timeline.events[1].text == '"hello"'
 
 
-@pytest.mark.parametrize("status", [401, 403, 503])
+@pytest.mark.parametrize("status", [401, 403, 503, 522])
 async def test_a_visitor_is_refused(host, status):
     client, visit = await arrive(host)
 

@@ -71,8 +71,10 @@ class Visit:
     def refuse(self, status: int) -> None:
         """Answer the opening handshake with an HTTP error."""
         self.note(Kind.REFUSED, f"{self.target} refused with HTTP {status}")
-        phrase = HTTPStatus(status).phrase
-        self._decide(self.connection.respond(HTTPStatus(status), f"{phrase}\n"))
+        # Gateways also send statuses that have no name in Python, such as 522.
+        response = self.connection.respond(HTTPStatus.BAD_GATEWAY, "refused\n")
+        response.status_code, response.reason_phrase = status, "Refused"
+        self._decide(response)
 
     async def send(self, message: Any) -> None:
         """Send anything that JSON can say; a client that has gone shows in what follows."""

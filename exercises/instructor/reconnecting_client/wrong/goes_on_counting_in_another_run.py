@@ -1,7 +1,7 @@
 """Keeps the last number when the server was started again, and so misses its trains.
 
 fails: test_another_run_counts_from_1_again
-outcome: silence
+outcome: wrong message
 advice: another run counts from 1 again
 """
 

@@ -1,4 +1,4 @@
-"""Doubles the bound for ever, so that a board that was away a day stays away another.
+"""Doubles the bound without end, so that a board that was away a day stays away another.
 
 fails: test_the_waits_grow
 outcome: wrong message

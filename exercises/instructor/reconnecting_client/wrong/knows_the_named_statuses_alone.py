@@ -1,0 +1,61 @@
+"""Comes back after the statuses that Python has a name for, and not after 522.
+
+fails: test_it_waits_for_a_server_that_is_away
+outcome: closed early
+advice: refuses with any status but 401 and 403, is a pause
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+URL = "ws://127.0.0.1:8000/ws/trains"
+SHORTEST, LONGEST = 1.0, 30.0  # seconds: the bounds of the waits
+UNWANTED = 4001  # the close code of a server that does not want this board
+PASSING = set(HTTPStatus) - {401, 403}
+
+
+def is_final(error: Exception) -> bool:
+    """Whether the next attempt would end in the same way."""
+    if isinstance(error, ConnectionClosed):
+        return error.rcvd is not None and error.rcvd.code == UNWANTED
+    return isinstance(error, InvalidStatus) and error.response.status_code not in PASSING
+
+
+async def follow(
+    url: str,
+    show: Callable[[str], None],
+    sleep: Callable[[float], Awaitable[None]],
+    draw: Callable[[], float],
+) -> None:
+    run, last, bound = None, 0, SHORTEST
+    while True:
+        query = "" if run is None else "?" + urlencode({"run": run, "after": last})
+        try:
+            async with connect(url + query) as connection:
+                while True:
+                    # Unlike `async for`, this raises after close code 1000, too.
+                    message = json.loads(await connection.recv())
+                    if message["type"] == "hello":
+                        # A handshake alone is no success: the server may still close.
+                        bound = SHORTEST
+                        if message["run"] != run:
+                            run, last = message["run"], 0
+                    elif message["type"] == "train" and message["number"] > last:
+                        last = message["number"]
+                        show(message["text"])
+        except (OSError, ConnectionClosed, InvalidHandshake) as error:
+            if is_final(error):
+                return
+        await sleep(draw() * bound)
+        bound = min(2 * bound, LONGEST)
+
+
+if __name__ == "__main__":
+    asyncio.run(follow(URL, print, asyncio.sleep, random.random))
