@@ -114,12 +114,16 @@ class Recorded:
         return shown.text(here=_find(shown, mark), times=False)
 
     def events(
-        self, people: Sequence[str] = (), replace: Mapping[str, str] | None = None
+        self,
+        people: Sequence[str] = (),
+        replace: Mapping[str, str] | None = None,
+        since: str = "",
     ) -> Timeline:
         """What happened, in an order that is the same in each run.
 
         `people` leaves out all others; `replace` has regular expressions, and what to show
-        instead of what differs from run to run.
+        instead of what differs from run to run; `since` leaves out all that was before the
+        first event with this text, such as who joined.
         """
         kept = [e for e in self.timeline if not people or e.who in people]
         for pattern, text in (replace or {}).items():
@@ -129,7 +133,8 @@ class Recorded:
         for comes_in, group in groupby(kept, _comes_in):
             same = list(group)
             events += sorted(same, key=lambda e: lanes.index(e.who)) if comes_in else same
-        return Timeline(events)
+        first = _find(Timeline(events), since)
+        return Timeline(events[events.index(first) :] if first else events)
 
 
 def _comes_in(event: Event) -> bool:

@@ -68,6 +68,7 @@ async def test_a_picture_marks_an_event_and_shows_who_is_asked_for(lab, server):
         "ben · … open to the end",
     ]
     assert '"Client says: hi"' in server.story(replace={"hello": "hi"})
+    assert server.story(since="ana →").startswith('ana → "hello"\n')
 
 
 async def test_a_flood_goes_on_beside_a_client_that_does_not_read(lab, small):
