@@ -8,8 +8,10 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect, status
 from pydantic import BaseModel, Field
 
 KEPT = 20  # notes of one reader that nobody has heard
+LARGEST = 1_000_000  # bytes of a body; many clients refuse a message of a mebibyte
 
-app = FastAPI()
+# A larger body is refused before it is parsed: parsing it would hold up everybody.
+app = FastAPI(max_body_size=LARGEST)
 
 
 class NewNote(BaseModel):
@@ -84,7 +86,7 @@ async def listen(websocket: WebSocket, reader: str) -> None:
         # The end of the reading ends the sending: nothing outlives the connection.
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(deliver(websocket, shelf, news))
-            jobs.create_task(answer(websocket))
+            await answer(websocket)
     except* (WebSocketDisconnect, RuntimeError):
         pass
     finally:

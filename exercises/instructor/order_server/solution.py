@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 DATABASE = "pizzas.db"
 LOCK_TIMEOUT = float(os.environ.get("LOCK_TIMEOUT", "5.0"))  # seconds
 QUEUE_SIZE = 100  # changes that may wait for one tab
+LARGEST = 64 * 1024  # bytes of a body
 
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS pizzas (
@@ -38,7 +39,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection
         yield {"database": database}
 
 
-app = FastAPI(lifespan=lifespan)
+# A larger body is refused before it is parsed: parsing it would hold up everybody.
+app = FastAPI(lifespan=lifespan, max_body_size=LARGEST)
 
 State = Literal["ordered", "oven", "road", "eaten"]
 Text = Annotated[str, Field(min_length=1)]

@@ -10,8 +10,10 @@ from pydantic import BaseModel
 
 KEEP = 50  # lines
 EDITION = secrets.token_hex(8)
+LARGEST = 1_000_000  # bytes of a body; many clients refuse a message of a mebibyte
 
-app = FastAPI()
+# A larger body is refused before it is parsed: parsing it would hold up all readers.
+app = FastAPI(max_body_size=LARGEST)
 
 
 class NewLine(BaseModel):
@@ -47,7 +49,7 @@ class Ticker:
         self.last += 1
         line = Line(number=self.last, text=text)
         self.kept.append(line)
-        # Whoever waits for this event goes on; those who come later wait for the next.
+        # All who wait for this event go on; those who come later wait for the next.
         self.news.set()
         self.news = asyncio.Event()
         return line
@@ -104,6 +106,6 @@ async def read(
         # The end of the one job ends the other: drain() raises when the reader has left.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(tell(websocket, start))
-            tasks.create_task(drain(websocket))
+            await drain(websocket)
     except* (WebSocketDisconnect, RuntimeError):
         pass

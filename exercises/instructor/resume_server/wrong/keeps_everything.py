@@ -1,4 +1,4 @@
-"""Keeps every line for ever.
+"""Keeps every line, and forgets none.
 
 fails: test_a_gap_is_told
 outcome: wrong message
