@@ -4,7 +4,8 @@
 and then sends `{"type": "order_update", "order_id": o, "status": s}` to every client in
 the owner's room `user_{user_id}`. An unknown order is 404, an unknown status 422, and a
 database that another program has locked for BUSY_TIMEOUT is 503: then nothing is changed,
-and nothing is sent. What clients say is read and ignored. In the folder examples:
+and nothing is sent. What clients say is ignored. A room name of more than 80 characters is
+refused with HTTP 403 in the opening handshake. In the folder examples:
 
     uvicorn order_server:app --reload --timeout-graceful-shutdown 1
 
@@ -25,7 +26,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import aiosqlite
 from fastapi import (
@@ -39,13 +40,16 @@ from fastapi import (
 )
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 
 PAGE = Path(__file__).with_suffix(".html")
 DATABASE = os.environ.get("ORDERS_DB", "orders.db")
 BUSY_TIMEOUT = 5.0  # seconds to wait for another program that has locked the database
 BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
 CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
+
+RoomId = Annotated[str, StringConstraints(max_length=80)]
+Status = Literal["pending", "paid", "shipped", "delivered", "cancelled"]
 
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS orders (
@@ -75,9 +79,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection
             pass  # A change that has begun is finished before the database is closed.
 
 
+# A larger body is refused before it is read.
 app = FastAPI(lifespan=lifespan, max_body_size=1024)
-
-Status = Literal["pending", "paid", "shipped", "delivered", "cancelled"]
 
 
 class NewStatus(BaseModel):
@@ -190,7 +193,8 @@ async def commit(database: aiosqlite.Connection, order_id: int, new: Status) -> 
     if order_id.bit_length() > 63:
         return None
     try:
-        # This does nothing, unless the database was locked when the server started.
+        # Again, because the database may have been locked when the server started. Where
+        # there are orders, this changes nothing.
         await database.executescript(SCHEMA)
         await database.execute(UPDATE, (new, order_id))
         owners = await database.execute_fetchall(FIND, (order_id,))
@@ -230,7 +234,7 @@ async def change_status(request: Request, order_id: int, new: NewStatus) -> Orde
 
 
 @app.websocket("/ws/{room_id}")
-async def listen(websocket: WebSocket, room_id: str) -> None:
+async def listen(websocket: WebSocket, room_id: RoomId) -> None:
     await websocket.accept()
     member = Member(websocket)
     room = rooms.setdefault(room_id, set())

@@ -93,6 +93,11 @@ async def test_only_the_room_of_the_owner_hears_it(conversation, http):
     await zoe.expect_close(1000)
 
 
+async def test_the_name_of_a_room_has_at_most_80_characters(conversation):
+    await conversation.join("ana", "/ws/" + "a" * 80)
+    await conversation.expect_refusal("ben", "/ws/" + "b" * 81)
+
+
 @pytest.mark.parametrize("order_id", [0, -1, 4, 2**63 - 1, 2**63, -(2**63) - 1, 10**30])
 async def test_an_unknown_order_is_404_and_nobody_hears(conversation, http, order_id):
     ana = await conversation.join("ana", PATH)
