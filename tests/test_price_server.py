@@ -6,14 +6,19 @@ import re
 import socket
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation
-from exercises.grader.serving import until
+from exercises.grader.serving import ServerProcess, until
+from exercises.grader.serving_here import serve_here
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "price_server.py"
 PATH = "/ws/prices"
 MEBIBYTE = 1024 * 1024
+PATIENCE = 20.0  # seconds to wait for what may take a while on a busy machine
 
 
 @pytest.fixture
@@ -94,6 +99,21 @@ async def test_new_prices_follow_each_interval(conversation, example):
     assert heard[0]["prices"] != heard[4]["prices"]
 
 
+async def test_a_time_has_its_microseconds_on_the_whole_second_too(
+    feed, example, monkeypatch
+):
+    class Noon(datetime):
+        @classmethod
+        def now(cls, zone):
+            return cls(2026, 1, 31, 12, tzinfo=zone)
+
+    monkeypatch.setattr(example, "datetime", Noon)
+
+    feed.tick()
+
+    assert json.loads(feed.newest)["timestamp"] == "2026-01-31T12:00:00.000000Z"
+
+
 async def test_prices_stay_positive_however_long_they_move(feed):
     feed.prices = {"PENNY": 0.01, "DIME": 0.1}
 
@@ -112,7 +132,7 @@ async def test_one_producer_serves_fifty_clients(conversation, feed):
         await client.expect(first)
         await client.expect(feed.newest)
     assert len(producers()) == 1
-    assert feed.listeners == 50
+    assert len(feed.listeners) == 50
 
 
 async def test_nothing_is_produced_while_nobody_listens(conversation, feed, server):
@@ -122,7 +142,7 @@ async def test_nothing_is_produced_while_nobody_listens(conversation, feed, serv
     old = await ana.receive()
 
     await ana.leave()
-    assert await until(lambda: feed.listeners == 1, 5)
+    assert await until(lambda: len(feed.listeners) == 1, 5)
     assert len(producers()) == 1
     ben.vanish()
     assert await server.settled()
@@ -133,15 +153,16 @@ async def test_nothing_is_produced_while_nobody_listens(conversation, feed, serv
     assert len(producers()) == 1
 
 
-async def test_leaving_and_joining_in_one_breath_keeps_one_producer(conversation, feed):
-    ana = await conversation.join("ana", PATH)
-    await ana.receive()
+async def test_leaving_and_joining_in_one_breath_keeps_one_producer(feed):
+    first, second = asyncio.Event(), asyncio.Event()
+    feed.join(first)
+    feed.leave(first)
 
-    feed.leave()
-    feed.join()
+    producer = feed.join(second)
 
-    await ana.expect(feed.newest)
-    assert await until(lambda: len(producers()) == 1, 5)
+    assert await until(lambda: producers() == [producer], 5)
+    feed.leave(second)
+    assert await until(lambda: producers() == [], 5)
 
 
 async def test_messages_of_a_client_change_nothing(conversation, feed):
@@ -172,7 +193,7 @@ async def test_a_client_that_leaves_is_forgotten_whatever_it_sent(
 
     assert (ana.code, ana.reason) == (4000, "lunch")
     assert await server.settled()
-    assert feed.listeners == 0
+    assert feed.listeners == set()
 
 
 async def test_a_message_over_16_mebibytes_closes_its_sender_alone(conversation, feed):
@@ -194,7 +215,7 @@ async def test_two_tabs_are_two_listeners(conversation, feed):
 
     await first.leave()
 
-    assert await until(lambda: feed.listeners == 1, 5)
+    assert await until(lambda: len(feed.listeners) == 1, 5)
     await tick(feed, second)
 
 
@@ -223,7 +244,7 @@ async def test_a_reset_while_the_server_sends_drops_nobody_else(conversation, fe
 
     zoe.vanish()
 
-    assert await until(lambda: feed.listeners == 1, 5)
+    assert await until(lambda: len(feed.listeners) == 1, 5)
     await tick(feed, ana)
 
 
@@ -233,7 +254,7 @@ async def test_a_silent_half_open_peer_is_found_by_pings(conversation, feed):
     await conversation.join("zoe", PATH, reads=False)
     await ana.receive()
 
-    assert await until(lambda: feed.listeners == 1, 5)
+    assert await until(lambda: len(feed.listeners) == 1, 5)
 
     await tick(feed, ana)
 
@@ -248,7 +269,79 @@ async def test_a_ping_that_fails_before_a_send_leaves_no_trace(conversation, fee
     connection.keepalive_timeout()
 
     assert await server.settled()
-    assert feed.listeners == 0
+    assert feed.listeners == set()
+
+
+async def test_a_producer_that_fails_ends_all_connections_and_is_logged(
+    conversation, feed, example, server
+):
+    example.INTERVAL = 0.01
+    crowd = [await conversation.join(f"client {n}", PATH) for n in range(3)]
+
+    feed.prices = {"COCOA": None}
+
+    for client in crowd:
+        while await client.hears():
+            pass
+        assert (client.code, client.reason) == (1011, "there are no more prices")
+    assert server.log.count("ERROR: there are no more prices") == 1
+    assert "TypeError" in server.log
+    server.lines.clear()
+    assert await server.settled()
+    feed.prices = {"COCOA": 8.25}
+    late = await conversation.join("late", PATH)
+    await late.receive()
+    await late.receive()
+
+
+async def test_one_who_joins_after_the_failure_gets_a_new_producer(
+    conversation, feed, example
+):
+    ana = await conversation.join("ana", PATH)
+    await ana.receive()
+    old, stalled = feed.producer, asyncio.Event()
+    feed.listeners.add(stalled)  # one whose connection takes a while to close
+    old.cancel()
+    await ana.expect_close(1011)
+
+    ben = await conversation.join("ben", PATH)
+
+    await ben.receive()
+    assert feed.producer is not old
+    await tick(feed, ben)
+    feed.leave(stalled)
+
+
+def impatient(app):
+    """A middleware that lets no send take any time."""
+
+    async def middleware(scope, receive, send):
+        async def give_up(message):
+            if message["type"] == "websocket.send":
+                raise TimeoutError
+            await send(message)
+
+        await app(scope, receive, give_up)
+
+    return middleware
+
+
+async def test_a_send_that_a_middleware_gives_up_ends_the_connection(example, feed):
+    async with serve_here(impatient(example.app)) as server:
+        async with Conversation(server.url) as conversation:
+            ana = await conversation.join("ana", PATH)
+            await ana.expect_close(1006)
+        assert await server.settled()
+    assert "ERROR" not in server.log
+    assert feed.listeners == set()
+
+
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example):
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(PATH) as ana:
+                assert "prices" in ana.receive_json()
+                ana.send_text("hello")
 
 
 async def test_shutdown_ends_a_send_that_waits_for_its_reader(conversation, feed, server):
@@ -275,12 +368,12 @@ async def test_fifty_clients_come_and_go_while_prices_move(conversation, example
 
     await asyncio.gather(*(visit(n) for n in range(50)))
 
-    assert await until(lambda: example.feed.listeners == 1, 5)
+    assert await until(lambda: len(example.feed.listeners) == 1, 5)
     assert len(producers()) == 1
     await ana.receive()
     await ana.leave()
     assert await server.settled()
-    assert example.feed.listeners == 0
+    assert example.feed.listeners == set()
 
 
 async def test_ctrl_c_ends_it_while_prices_move(process):
@@ -299,6 +392,27 @@ async def test_ctrl_c_ends_it_while_prices_move(process):
             assert client.code == 1012
         process.wait()
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("reload", [[], ["--reload"]], ids=["alone", "with --reload"])
+async def test_ctrl_c_ends_it_while_a_client_floods_and_does_not_read(reload):
+    options = ["--timeout-graceful-shutdown=1", *reload]
+    with ServerProcess(EXAMPLE, options=options) as process:
+        assert await until(lambda: "startup complete" in process.log, PATIENCE)
+        async with Conversation(process.url) as conversation:
+            zoe = await conversation.join("zoe", PATH, reads=False)
+            ana = await conversation.join("ana", PATH)
+            pushing = zoe.push("x" * MEBIBYTE, times=1000)
+            await ana.receive()
+            await ana.receive()
+            assert not pushing.done()
+
+            process.interrupt()
+
+            await asyncio.to_thread(process.wait)
+            while await ana.hears():
+                pass
+            assert ana.code == 1012
 
 
 async def test_the_page_draws_the_prices_in_two_tabs(server, feed, browser):
