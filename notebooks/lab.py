@@ -408,6 +408,14 @@ class Room(Recorded):
         self.people.append(Person(client, self))
         return self.people[-1]
 
+    async def refused(self, name: str, path: str, **options: Any) -> str:
+        """Try to join, and return how the handshake was refused; a picture shows it."""
+        try:
+            await self.conversation.join(name, path, **options)
+        except Failure as failure:
+            return failure.here.text if failure.here else failure.got
+        raise AssertionError(f"{name} was not refused")
+
     async def post(self, name: str, path: str, content: Any) -> Response:
         """Post JSON over HTTP, and record it; the answer has a `status` and a `content`."""
         statuses = range(200, 600)

@@ -118,6 +118,15 @@ async def test_ask_says_what_came_or_how_it_ended(lab, server):
     assert await lab.ask(server, "/nowhere") == "refused with HTTP 403"
 
 
+async def test_a_picture_shows_who_was_refused(lab, server):
+    async with lab.room(server) as room:
+        assert await room.refused("eve", "/nowhere") == "refused with HTTP 403"
+        with pytest.raises(AssertionError, match="ana was not refused"):
+            await room.refused("ana", "/ws/chat")
+
+    assert "eve · refused with HTTP 403" in server.story()
+
+
 async def test_a_line_speaks_frames(lab, server):
     with lab.dial(server, "/ws/chat") as line:
         await server.runs(1)
