@@ -2,15 +2,20 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation
-from exercises.grader.serving import until
+from exercises.grader.serving import ServerProcess, until
+from exercises.grader.serving_here import serve_here
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "heartbeat_server.py"
 PATH = "/ws"
 LARGE = random.Random(13).randbytes(32 * 1024).hex()  # 64 KiB that deflate cannot shrink
 MEBIBYTE = 1024 * 1024
+PATIENCE = 20.0  # seconds to wait for what may take a while on a busy machine
 
 
 async def test_ping_is_answered_with_pong_and_the_rest_with_what_was_sent(conversation):
@@ -123,6 +128,78 @@ async def test_a_reset_while_the_server_sends_hurts_nobody(conversation, server)
     await ana.expect("pong")
 
 
+async def test_a_ping_that_fails_before_an_answer_leaves_no_trace(conversation, server):
+    await conversation.join("ana", PATH)
+    [connection] = server.uvicorn.server_state.connections
+
+    # As it is after a failed ping, while older messages still have to be written: until
+    # they are, uvicorn answers a send with RuntimeError.
+    connection.close_sent = True
+    connection.queue.put_nowait({"type": "websocket.receive", "text": "hello"})
+
+    assert await server.settled()
+
+
+async def test_messages_that_arrive_together_leave_the_others_a_turn(example):
+    answered = []
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        answered.append(message)
+
+    messages = iter(
+        [
+            {"type": "websocket.connect"},
+            *[{"type": "websocket.receive", "text": "hello"}] * 1000,
+            {"type": "websocket.disconnect", "code": 1005},
+        ]
+    )
+    scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": []}
+    connection = asyncio.create_task(example.app(scope, receive, send))
+
+    turns = 0
+    while not connection.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert turns > 1000
+    assert len(answered) == 1001  # with the one that accepts
+
+
+def impatient(app):
+    """A middleware that lets no send take any time."""
+
+    async def middleware(scope, receive, send):
+        async def give_up(message):
+            if message["type"] == "websocket.send":
+                raise TimeoutError
+            await send(message)
+
+        await app(scope, receive, give_up)
+
+    return middleware
+
+
+async def test_a_send_that_a_middleware_gives_up_ends_the_connection(example):
+    async with serve_here(impatient(example.app)) as server:
+        async with Conversation(server.url) as conversation:
+            ana = await conversation.join("ana", PATH)
+            await ana.send("hello")
+            await ana.expect_close(1006)
+        assert await server.settled()
+    assert "ERROR" not in server.log
+
+
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example):
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(PATH) as ana:
+                ana.send_text("ping")
+                assert ana.receive_text() == "pong"
+
+
 async def test_a_binary_message_is_closed_with_1003(conversation):
     ana = await conversation.join("ana", PATH)
     ben = await conversation.join("ben", PATH)
@@ -208,6 +285,26 @@ async def test_ctrl_c_ends_it_with_connections_open(process):
         for client in silent:
             await client.expect_close(1012)
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("reload", [[], ["--reload"]], ids=["alone", "with --reload"])
+async def test_ctrl_c_ends_it_while_a_client_floods_and_does_not_read(reload):
+    options = ["--timeout-graceful-shutdown=1", *reload]
+    with ServerProcess(EXAMPLE, options=options) as process:
+        assert await until(lambda: "startup complete" in process.log, PATIENCE)
+        async with Conversation(process.url) as conversation:
+            zoe = await conversation.join("zoe", PATH, reads=False)
+            ana = await conversation.join("ana", PATH)
+            pushing = zoe.push("x" * MEBIBYTE, times=1000)
+            for _ in range(100):
+                await ana.send("ping")
+                await ana.expect("pong")
+            assert not pushing.done()
+
+            process.interrupt()
+
+            await asyncio.to_thread(process.wait)
+            await ana.expect_close(1012)
 
 
 async def test_two_tabs_show_their_own_conversation(server, browser):
