@@ -57,6 +57,11 @@ TURNS = 20  # pings that a server answers before nothing more is expected of it
 PAUSE = 0.002  # seconds between two of them, as some servers pause for a moment
 STUCK = 1.0  # seconds without a text, after which a flood is given up
 LONG = Random(3).randbytes(32 * 1024).hex()  # a text of 64 KiB that nothing can shrink
+BROWSERS = ["chromium-headless-shell", "chromium", "chromium-browser"]
+BROWSERS += ["google-chrome", "chrome", "msedge"]
+# A container does not allow the browser's sandbox, and the only page is our own.
+BROWSER_OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+BROWSER_OPTIONS += ["--no-proxy-server", "--disable-background-networking"]
 HANDSHAKE = (
     b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -491,6 +496,27 @@ def _take_long(person: Person) -> bool:
     return found
 
 
+async def throw(speaker: Person, message: str | bytes) -> str:
+    """Send something, and say what becomes of it.
+
+    `lost`: the speaker's connection has ended. `passed on`: somebody else in the room has
+    heard something. `silence`: nobody has. Otherwise it is the text that the speaker, and
+    nobody else, has heard.
+    """
+    room = speaker.room
+    await room.settle()
+    for person in room:
+        person.client._inbox.clear()
+    await speaker.send(message)
+    await room.settle()
+    if speaker.code is not None:
+        return "lost"
+    if any(person.client._inbox for person in room if person is not speaker):
+        return "passed on"
+    inbox = speaker.client._inbox
+    return str(inbox[0][0]) if inbox else "silence"
+
+
 async def ask(
     server: Server, path: str, message: str | bytes | None = None, **options: Any
 ) -> Any:
@@ -508,6 +534,30 @@ async def ask(
         return f"refused with HTTP {refusal.response.status_code}"
     except ConnectionClosed as closed:
         return ending(closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else ending(1006)
+
+
+async def browse(server: Server, text: str, times: int = 1) -> bool:
+    """Open a server's page in a browser without a window, until a text is in the log.
+
+    Its profile is new, and it ends then. False if no browser here has done it in time.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        return False
+
+    def done() -> bool:
+        return server.log.count(text) >= times
+
+    quiet: dict[str, Any] = {"stdout": asyncio.subprocess.DEVNULL}
+    quiet |= {"stderr": asyncio.subprocess.DEVNULL}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = [*BROWSER_OPTIONS, f"--user-data-dir={profile}", server.http_url]
+        process = await asyncio.create_subprocess_exec(browser, *options, **quiet)
+        await until(lambda: done() or process.returncode is not None, PATIENCE)
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+    return done()
 
 
 def ending(code: int, reason: str = "") -> str:

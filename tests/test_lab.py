@@ -1,6 +1,7 @@
 """The verbs of the notebooks do what their names say, on real servers."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,20 @@ async def test_a_picture_marks_an_event_and_shows_who_is_asked_for(lab, server):
     assert server.story(since="ana →").startswith('ana → "hello"\n')
 
 
+async def test_throw_says_what_becomes_of_a_message(lab):
+    path = "/ws/chat/kitchen/{name}"
+    server, silent = lab.serve("room_server"), lab.serve("order_server")
+    async with lab.room(server, "ana", "zoe", path=path) as (ana, zoe):
+        assert await lab.throw(zoe, '{"content": "hello"}') == "passed on"
+        answer = '{"type":"private","from":"zoe","content":"psst"}'
+        psst = '{"type": "private", "to": "zoe", "content": "psst"}'
+        assert await lab.throw(zoe, psst) == answer
+        assert await lab.throw(zoe, "x" * 70_000) == "lost"
+
+    async with lab.room(silent, "ana", path="/ws/kitchen") as (ana,):
+        assert await lab.throw(ana, "hello") == "silence"
+
+
 async def test_a_flood_goes_on_beside_a_client_that_does_not_read(lab, small):
     async with lab.room(small, "zoe", "ana", "ben") as (zoe, ana, ben):
         await zoe.stop_reading()
@@ -125,6 +140,21 @@ async def test_a_picture_shows_who_was_refused(lab, server):
             await room.refused("ana", "/ws/chat")
 
     assert "eve · refused with HTTP 403" in server.story()
+
+
+async def test_a_browser_opens_a_page(lab):
+    if not any(map(shutil.which, lab.BROWSERS)):
+        pytest.skip("no browser on the PATH")
+    server = lab.serve("progress_server")
+
+    # Its page connects at once.
+    assert await lab.browse(server, '/ws/stream_progress" [accepted]')
+
+
+async def test_without_a_browser_nothing_is_measured(lab, server, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+
+    assert not await lab.browse(server, "[accepted]")
 
 
 async def test_a_line_speaks_frames(lab, server):
