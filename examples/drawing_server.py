@@ -13,9 +13,10 @@ In the folder examples:
 
 Then open http://127.0.0.1:8000 in two tabs, or on a phone, and draw. A stroke is never
 dropped: a full board refuses it, and a painter for whom BACKLOG messages wait is closed
-with 1013 and finds the strokes on the board when it comes back. Who is behind gets no
-cursors. Boards live in this process: a picture stays when everybody has left, until a new
-board needs its place; if painters are at all BOARDS, a new board is closed with 1013.
+with 1013 and finds the strokes on the board when it comes back. A painter who is behind
+gets no cursors. Boards live in this process. A picture stays when everybody has left, until
+a new board needs its place; while there are painters at all BOARDS boards, a client that
+asks for another one is closed with 1013.
 Notebook: notebooks/16_drawing_server.ipynb. Exercise: exercises/drawing_server.
 """
 
@@ -27,23 +28,34 @@ from typing import Annotated, Literal
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect, WebSocketException, status
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 PAGE = Path(__file__).with_suffix(".html")
 LONGEST = 64 * 1024  # characters of one message of a client, enough for POINTS
 POINTS = 1000  # in one stroke
 BOARD_SIZE = 1000 * 1000  # characters of strokes: a `board` has to be less than 1 MiB
 BOARDS = 100  # whose strokes are kept
-BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
+BACKLOG = 1000  # messages that may wait for one client; all queues hold the same texts
 CURSORS = 50  # messages; while more wait for a client, it gets no cursors
-PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
-CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
+PAUSE = 0.01  # seconds, before the server checks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds for each of the two waits at the end of a conversation
 
 app = FastAPI()
 
+# A longer name is refused in the opening handshake.
+BoardId = Annotated[str, StringConstraints(max_length=80)]
+
 
 class Message(BaseModel):
-    # A number is a number: no "1" and no true.
+    # Strict: neither "1" nor true is a number.
     model_config = ConfigDict(strict=True)
 
 
@@ -76,7 +88,7 @@ class Error(Message):
 
 
 Request = Annotated[Stroke | Cursor | Clear, Field(discriminator="type")]
-requests: TypeAdapter[Request] = TypeAdapter(Request)
+parser: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 # Member is the one of chat_server: only __init__ and read() differ.
@@ -94,60 +106,66 @@ class Member:
         while True:
             text = await receive_text(self.websocket)
             try:
-                self.board.take(self, requests.validate_json(text))
+                self.board.take(self, parser.validate_json(text))
             except ValueError as error:
                 broadcast([self], error_message(error))
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Wait while more than half of the queue is in use."""
-        # A speaker hears its own words too. If it falls behind with them, so may others:
-        # while this waits, nothing more is read from the speaker, and they can catch up.
+        """Read nothing more from the client while more than half of its queue is in use."""
+        # A speaker hears its own words, too. If they wait in its queue, it speaks faster
+        # than they can be sent. While it has to wait, all can catch up, and the other half
+        # of each queue is for what others say.
         while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
             await asyncio.sleep(PAUSE)
 
     async def write(self) -> None:
         """Send what is in the queue, as fast as the client reads."""
-        # Sending to a client that has gone raises one of these.
+        # Sending to a client that has gone raises one of these; which one depends on who
+        # noticed it first.
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
                 await self.websocket.send_text(await self.queue.get())
 
     async def talk(self) -> None:
-        """Return when the conversation is over, and end both tasks."""
+        """Wait until the conversation is over, then end both tasks."""
         try:
             tasks = [self.reader, self.writer]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # If nothing can be sent any more, what the client said before is still read.
+            # If the writer ended first, the client has gone. What it said before that is
+            # still read.
             await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
         finally:
             self.reader.cancel()
             self.writer.cancel()
 
     async def close(self) -> None:
-        """Close the connection with the code that says why, if the client has not."""
-        with suppress(asyncio.CancelledError):
-            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        """Close the connection with the code that says why, unless the client has gone."""
+        await asyncio.wait([self.reader, self.writer])
+        # result() raises what has ended a task. uvicorn logs what is not expected here.
+        if not self.writer.cancelled():
+            self.writer.result()
         try:
-            await self.reader
+            self.reader.result()
         except WebSocketDisconnect:
-            return  # The client has gone: there is nobody to tell.
+            return
         except WebSocketException as refusal:
             code, reason = refusal.code, refusal.reason
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by broadcast(), unless the client has gone
             code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
-        # A client that does not read makes this wait.
+        # Closing waits for a client that does not read, so it has a limit.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 def broadcast(room: Iterable[Member], message: str) -> None:
-    """Put a message into every member's queue. This never waits for anybody."""
+    """Put a message into every member's queue. Nothing waits, so nobody comes or goes."""
     for member in room:
         try:
             member.queue.put_nowait(message)
         except asyncio.QueueFull:
-            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
+            # The client reads too slowly: its own endpoint closes, with 1013.
+            member.reader.cancel()
 
 
 class Board:
@@ -156,10 +174,10 @@ class Board:
     def __init__(self) -> None:
         self.members: set[Member] = set()
         self.strokes: list[str] = []  # as they were sent
-        self.size = 0  # characters in `strokes`, and a comma after each
+        self.size = 0  # characters of `strokes`, each with the comma after it
         self.last_id = 0
 
-    # Nothing here awaits. So a newcomer gets each stroke once, on the board or after it.
+    # Nothing here waits. So a newcomer gets each stroke once, on the board or after it.
 
     def join(self, member: Member) -> None:
         self.members.add(member)
@@ -176,21 +194,21 @@ class Board:
                 self.size = 0
                 broadcast(self.members, request.model_dump_json())
             case Cursor():
-                # A cursor is soon out of date: who is behind does not get it. So cursors
-                # never fill a queue, and strokes always find room.
+                # A cursor is soon out of date, so a painter who is behind does not get it.
+                # In this way cursors never fill a queue: the rest of it is for strokes.
                 others = self.members - {member}
-                prompt = [other for other in others if other.queue.qsize() < CURSORS]
-                broadcast(prompt, request.model_dump_json())
+                keeping_up = {each for each in others if each.queue.qsize() < CURSORS}
+                broadcast(keeping_up, request.model_dump_json())
 
     def paint(self, stroke: Stroke) -> None:
         numbered = NumberedStroke(**stroke.model_dump(), id=self.last_id + 1)
         message = numbered.model_dump_json()
-        # To drop the oldest would leave it in the pictures of those who have seen it.
-        if self.size + len(message) + 1 > BOARD_SIZE:
+        size = self.size + len(message) + 1
+        # If it dropped the oldest stroke, those who have seen it would go on seeing it.
+        if size > BOARD_SIZE:
             raise ValueError("the board is full: clear it")
-        self.last_id = numbered.id
         self.strokes.append(message)
-        self.size += len(message) + 1
+        self.size, self.last_id = size, numbered.id
         broadcast(self.members, message)
 
 
@@ -198,7 +216,7 @@ boards: dict[str, Board] = {}  # in the order in which they were last joined
 
 
 def find_board(board_id: str) -> Board:
-    """Return a board; a new one may take the place of one that nobody is at."""
+    """Return a board. A new one may take the place of one that nobody is at."""
     board = boards.pop(board_id, None)
     if board is None and len(boards) >= BOARDS:
         free = next((name for name, old in boards.items() if not old.members), None)
@@ -236,7 +254,7 @@ async def page() -> FileResponse:
 
 
 @app.websocket("/ws/drawing/{board_id}")
-async def draw(websocket: WebSocket, board_id: str) -> None:
+async def draw(websocket: WebSocket, board_id: BoardId) -> None:
     await websocket.accept()
     board = find_board(board_id)
     member = Member(websocket, board)
@@ -245,5 +263,5 @@ async def draw(websocket: WebSocket, board_id: str) -> None:
         await member.talk()
     finally:
         board.members.remove(member)
-    # Last, because it may take a while to reach this client.
+    # Last, because it may take a while, and the others do not have to wait for it.
     await member.close()

@@ -6,15 +6,17 @@ program puts the token into the query of `/ws/{room_id}?token=…`. A page need 
 its browser sends the cookie, which no script can read and no log shows.
 
 In a room `{"type": "chat", "text": …}` is broadcast, `{"type": "ping"}` is answered, and
-anything else gets its sender an error. A token that is missing, wrong or expired, now or
-later, closes the connection with 4001; the room `user_ana` is for ana alone (4003).
+for anything else its sender gets an error. A connection without a valid token is closed
+with 4001, and so is each other one when its token expires. The room `user_ana` is for ana
+alone: 4003 for anybody else.
 
 In the folder examples:
 
     uvicorn jwt_room_server:app --reload --timeout-graceful-shutdown 1
 
-Then open http://127.0.0.1:8000 in two tabs. Without SECRET_KEY (32 bytes or more) all
-tokens end with the process. A token cannot be taken back, so LIFETIME is short.
+Then open http://127.0.0.1:8000 in two tabs. The key comes from the environment variable
+SECRET_KEY (32 bytes or more); without it, no token outlives the process. A token cannot be
+taken back, so LIFETIME is short.
 Notebook: notebooks/07_jwt_room_server.ipynb. Exercise: exercises/jwt_room_server.
 """
 
@@ -52,9 +54,9 @@ ALGORITHM = "HS256"  # ours, never the one that a token names
 LIFETIME = 15 * 60  # seconds from the signature of a token to its expiry
 TEXT_LIMIT = 500  # characters of a chat text that others get to see
 LONGEST = 64 * 1024  # characters of one message of a client
-BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
-PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
-CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
+BACKLOG = 1000  # messages that may wait for one client; all queues hold the same texts
+PAUSE = 0.01  # seconds, before the server checks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds for each of the two waits at the end of a conversation
 USAGE = 'Expected {"type": "chat", "text": "…"} or {"type": "ping"}'
 TOKEN_REFUSED, ROOM_FORBIDDEN = 4001, 4003  # close codes from 4000 on are free to use
 
@@ -68,8 +70,8 @@ RoomId = Annotated[str, StringConstraints(max_length=80)]
 
 
 class Claims(BaseModel):
-    sub: UserId  # the subject: whom the token speaks of
-    exp: float  # when it expires, in seconds since 1970
+    sub: UserId  # the subject: who the client is
+    exp: float  # the expiry, in seconds since 1970
 
 
 class Ping(BaseModel):
@@ -81,8 +83,8 @@ class SendChat(BaseModel):
     text: str
 
 
-Said = Ping | SendChat
-parser: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="type")])
+Said = Annotated[Ping | SendChat, Field(discriminator="type")]
+parser: TypeAdapter[Said] = TypeAdapter(Said)
 
 
 # Member is the one of chat_server: only __init__ and read() differ.
@@ -110,58 +112,64 @@ class Member:
         raise WebSocketException(TOKEN_REFUSED, "the token has expired")
 
     async def catch_up(self) -> None:
-        """Wait while more than half of the queue is in use."""
-        # A speaker hears its own words too. If it falls behind with them, so may others:
-        # while this waits, nothing more is read from the speaker, and they can catch up.
+        """Read nothing more from the client while more than half of its queue is in use."""
+        # A speaker hears its own words, too. If they wait in its queue, it speaks faster
+        # than they can be sent. While it has to wait, all can catch up, and the other half
+        # of each queue is for what others say.
         while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
             await asyncio.sleep(PAUSE)
 
     async def write(self) -> None:
         """Send what is in the queue, as fast as the client reads."""
-        # Sending to a client that has gone raises one of these.
+        # Sending to a client that has gone raises one of these; which one depends on who
+        # noticed it first.
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
                 await self.websocket.send_text(await self.queue.get())
 
     async def talk(self) -> None:
-        """Return when the conversation is over, and end both tasks."""
+        """Wait until the conversation is over, then end both tasks."""
         try:
             tasks = [self.reader, self.writer]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # If nothing can be sent any more, what the client said before is still read.
+            # If the writer ended first, the client has gone. What it said before that is
+            # still read.
             await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
         finally:
             self.reader.cancel()
             self.writer.cancel()
 
     async def close(self) -> None:
-        """Close the connection with the code that says why, if the client has not."""
-        with suppress(asyncio.CancelledError):
-            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        """Close the connection with the code that says why, unless the client has gone."""
+        await asyncio.wait([self.reader, self.writer])
+        # result() raises what has ended a task. uvicorn logs what is not expected here.
+        if not self.writer.cancelled():
+            self.writer.result()
         try:
-            await self.reader
+            self.reader.result()
         except WebSocketDisconnect:
-            return  # The client has gone: there is nobody to tell.
+            return
         except WebSocketException as refusal:
             code, reason = refusal.code, refusal.reason
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by broadcast(), unless the client has gone
             code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
-        # A client that does not read makes this wait.
+        # Closing waits for a client that does not read, so it has a limit.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 def broadcast(room: Iterable[Member], message: str) -> None:
-    """Put a message into every member's queue. This never waits for anybody."""
+    """Put a message into every member's queue. Nothing waits, so nobody comes or goes."""
     for member in room:
         try:
             member.queue.put_nowait(message)
         except asyncio.QueueFull:
-            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
+            # The client reads too slowly: its own endpoint closes, with 1013.
+            member.reader.cancel()
 
 
 def tell(members: Iterable[Member], event: Mapping[str, object]) -> None:
-    broadcast(members, json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+    broadcast(members, json.dumps(event, ensure_ascii=False))
 
 
 async def receive_text(websocket: WebSocket) -> str:
@@ -201,9 +209,9 @@ def users(room: set[Member]) -> set[str]:
 def join(member: Member) -> None:
     first = member.user_id not in users(member.room)
     member.room.add(member)
-    size = len(users(member.room))  # whatever the number of their tabs
+    size = len(users(member.room))
     joined = {"type": "user_joined", "user_id": member.user_id, "room_size": size}
-    # Another tab of somebody who is here already is news to that tab alone.
+    # The others know already who has come with a second tab. That tab does not.
     tell(member.room if first else [member], joined)
 
 
@@ -221,10 +229,10 @@ async def authenticate(
     session: Annotated[str, Cookie()] = "",
 ) -> Claims | None:
     """Return what the token says, or None if there is no good one."""
-    # A page of any site can make a browser connect, and the browser adds the cookie. It
-    # also adds `Origin`, whose page it is, and our own page comes from our own `Host`,
-    # which a proxy in front has to pass on. No Origin means no browser, and a token in the
-    # query is one that the page itself knows.
+    # A page of any site can make a browser connect, and the browser adds our cookie. It
+    # also adds `Origin`, which says where the page comes from. Our own page comes from
+    # `Host` (a proxy has to pass it on). A program that is no browser sends no `Origin`.
+    # And a page that puts a token into the query knows that token already.
     origin = websocket.headers.get("origin")
     ours = origin is None or origin.partition("://")[2] == websocket.headers.get("host")
     if session and not token and not ours:
@@ -243,7 +251,7 @@ async def page() -> FileResponse:
 
 @app.exception_handler(RequestValidationError)
 async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
-    # FastAPI's own answer repeats the input, and fails if that holds half a surrogate pair.
+    # FastAPI's own answer repeats the input, which cannot be sent if it holds NaN.
     reasons = [reason["msg"] for reason in error.errors()]
     return JSONResponse({"detail": reasons}, status.HTTP_422_UNPROCESSABLE_CONTENT)
 
@@ -254,8 +262,8 @@ async def sign_in(
 ) -> dict[str, str]:
     claims = {"sub": user_id, "exp": int(time.time()) + LIFETIME}
     token = tokens.encode(claims, SECRET_KEY, ALGORITHM)
-    # No script can read the cookie, and what another site's page asks for goes without it.
-    # Without a path it is for what is beside `token`, below any prefix that a proxy adds.
+    # httponly: no script can read it. samesite: no page of another site makes the browser
+    # send it. No path: it is for what is beside `token`, below any prefix of a proxy.
     tls = request.url.scheme == "https"
     response.set_cookie(
         "session", token, LIFETIME, path=None, httponly=True, samesite="strict", secure=tls
@@ -269,7 +277,7 @@ async def converse(
     room_id: RoomId,
     claims: Annotated[Claims | None, Depends(authenticate)],
 ) -> None:
-    # Accepted first: a browser can read the code of a close, but not that of a refusal.
+    # Accept first: a browser can read the code of a close, but not that of a refusal.
     await websocket.accept()
     if claims is None:
         raise WebSocketException(TOKEN_REFUSED, "no valid token")
@@ -281,5 +289,5 @@ async def converse(
         await member.talk()
     finally:
         leave(member, room_id)
-    # Last, because it may take a while to reach this client.
+    # Last, because it may take a while, and the others do not have to wait for it.
     await member.close()

@@ -143,6 +143,11 @@ async def test_the_boards_see_nothing_of_each_other(join):
     await ana.expect(CLEAR)
 
 
+async def test_a_board_with_a_long_name_is_refused(conversation, join):
+    await conversation.expect_refusal("ana", "/ws/drawing/" + "x" * 81, 403)
+    await join("ana", "/ws/drawing/" + "x" * 80)
+
+
 async def test_a_picture_waits_for_its_painter(join, server):
     ana = await join("ana")
     await ana.send(stroke())

@@ -735,20 +735,20 @@ async def test_two_tabs_talk_with_a_token_from_cookie_and_query(server, browser)
     ben = await browser.open(server.http_url)
     await sign_in(ana, "ana")
     await connect(ana)
-    await ana.get_by_text('"user_id":"ana","room_size":1').wait_for()
+    await ana.get_by_text('"user_id": "ana", "room_size": 1').wait_for()
     await sign_in(ben, "ben")
     await connect(ben, by="query")
-    await ana.get_by_text('"user_id":"ben","room_size":2').wait_for()
+    await ana.get_by_text('"user_id": "ben", "room_size": 2').wait_for()
 
     await ben.get_by_label("Message", exact=True).fill("<b>hello</b>")
     await ben.keyboard.press("Enter")
-    await ana.get_by_text('"user_id":"ben","text":"<b>hello</b>"').wait_for()
+    await ana.get_by_text('"user_id": "ben", "text": "<b>hello</b>"').wait_for()
     await ana.get_by_role("button", name="Ping").click()
-    await ana.get_by_text('{"type":"pong"}').wait_for()
+    await ana.get_by_text('{"type": "pong"}').wait_for()
 
     await ben.get_by_role("button", name="Disconnect").click()
     await ben.get_by_text("closed with code 1000 Disconnect button").wait_for()
-    await ana.get_by_text('"type":"user_left","user_id":"ben"').wait_for()
+    await ana.get_by_text('"type": "user_left", "user_id": "ben"').wait_for()
 
 
 async def test_the_page_can_read_why_it_was_not_let_in(server, browser):

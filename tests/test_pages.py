@@ -179,7 +179,7 @@ async def jwt(tab):
         await tab.get_by_label("Token from").select_option(by)
         await connect(tab)
         await say(tab, f"by {by}")
-        await shows(tab, f'"user_id":"ana","text":"by {by}"')
+        await shows(tab, f'"user_id": "ana", "text": "by {by}"')
         await press(tab, "Disconnect")
 
 
