@@ -45,20 +45,22 @@ from pydantic import BaseModel, StringConstraints
 PAGE = Path(__file__).with_suffix(".html")
 DATABASE = os.environ.get("ORDERS_DB", "orders.db")
 BUSY_TIMEOUT = 5.0  # seconds to wait for another program that has locked the database
-BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
-CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
+BACKLOG = 1000  # messages that may wait for one client; all queues hold the same texts
+CLOSE_TIMEOUT = 2.0  # seconds for each of the two waits at the end of a conversation
 
 RoomId = Annotated[str, StringConstraints(max_length=80)]
 Status = Literal["pending", "paid", "shipped", "delivered", "cancelled"]
 
 SCHEMA = """
+    BEGIN IMMEDIATE;
     CREATE TABLE IF NOT EXISTS orders (
         id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, status TEXT NOT NULL
     );
-    INSERT INTO orders
-        SELECT * FROM (VALUES (1, 1, 'pending'), (2, 1, 'pending'), (3, 2, 'pending'))
-        WHERE NOT EXISTS (SELECT * FROM orders);
+    INSERT OR IGNORE INTO orders
+        VALUES (1, 1, 'pending'), (2, 1, 'pending'), (3, 2, 'pending');
+    COMMIT;
 """
+TABLE = "SELECT * FROM sqlite_schema WHERE name = 'orders'"
 UPDATE = "UPDATE orders SET status = ? WHERE id = ?"
 FIND = "SELECT user_id FROM orders WHERE id = ?"
 
@@ -70,13 +72,20 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection
     """Keep the database open as long as the server runs."""
     async with aiosqlite.connect(DATABASE, timeout=BUSY_TIMEOUT) as database:
         try:
-            await database.executescript(SCHEMA)
+            await prepare(database)
         except sqlite3.OperationalError as error:
+            await database.rollback()
             now = "is another program using it? Until that ends, changes are refused."
             log.warning("%s: %s; %s", DATABASE, error, now)
         yield {"database": database}
         async with changing:
             pass  # A change that has begun is finished before the database is closed.
+
+
+async def prepare(database: aiosqlite.Connection) -> None:
+    """Make the table, with three orders in it, if there is none."""
+    if not await database.execute_fetchall(TABLE):
+        await database.executescript(SCHEMA)
 
 
 # A larger body is refused before it is read.
@@ -121,46 +130,51 @@ class Member:
 
     async def write(self) -> None:
         """Send what is in the queue, as fast as the client reads."""
-        # Sending to a client that has gone raises one of these.
+        # Sending to a client that has gone raises one of these; which one depends on who
+        # noticed it first.
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
                 await self.websocket.send_text(await self.queue.get())
 
     async def talk(self) -> None:
-        """Return when the conversation is over, and end both tasks."""
+        """Wait until the conversation is over, then end both tasks."""
         try:
             tasks = [self.reader, self.writer]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # If nothing can be sent any more, what the client said before is still read.
+            # If the writer ended first, the client has gone. What it said before that is
+            # still read.
             await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
         finally:
             self.reader.cancel()
             self.writer.cancel()
 
     async def close(self) -> None:
-        """Close the connection with the code that says why, if the client has not."""
-        with suppress(asyncio.CancelledError):
-            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        """Close the connection with the code that says why, unless the client has gone."""
+        await asyncio.wait([self.reader, self.writer])
+        # result() raises what has ended a task. uvicorn logs what is not expected here.
+        if not self.writer.cancelled():
+            self.writer.result()
         try:
-            await self.reader
+            self.reader.result()
         except WebSocketDisconnect:
-            return  # The client has gone: there is nobody to tell.
+            return
         except WebSocketException as refusal:
             code, reason = refusal.code, refusal.reason
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by broadcast(), unless the client has gone
             code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
-        # A client that does not read makes this wait.
+        # Closing waits for a client that does not read, so it has a limit.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 def broadcast(room: Iterable[Member], message: str) -> None:
-    """Put a message into every member's queue. This never waits for anybody."""
+    """Put a message into every member's queue. Nothing waits, so nobody comes or goes."""
     for member in room:
         try:
             member.queue.put_nowait(message)
         except asyncio.QueueFull:
-            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
+            # The client reads too slowly: its own endpoint closes, with 1013.
+            member.reader.cancel()
 
 
 # Nothing below waits while it looks at a room, so nobody comes or goes meanwhile.
@@ -193,9 +207,8 @@ async def commit(database: aiosqlite.Connection, order_id: int, new: Status) -> 
     if order_id.bit_length() > 63:
         return None
     try:
-        # Again, because the database may have been locked when the server started. Where
-        # there are orders, this changes nothing.
-        await database.executescript(SCHEMA)
+        # There is no table yet if the database was locked when the server started.
+        await prepare(database)
         await database.execute(UPDATE, (new, order_id))
         owners = await database.execute_fetchall(FIND, (order_id,))
         await database.commit()

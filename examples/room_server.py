@@ -39,9 +39,9 @@ from pydantic import (
 
 PAGE = Path(__file__).with_suffix(".html")
 LONGEST = 64 * 1024  # characters of one text
-BACKLOG = 1000  # messages that may wait for one client; all clients share their memory
-PAUSE = 0.01  # seconds, before the server looks again whether a client has caught up
-CLOSE_TIMEOUT = 2.0  # seconds that the end of a conversation may take
+BACKLOG = 1000  # messages that may wait for one client; all queues hold the same texts
+PAUSE = 0.01  # seconds, before the server checks again whether a client has caught up
+CLOSE_TIMEOUT = 2.0  # seconds for each of the two waits at the end of a conversation
 
 app = FastAPI()
 
@@ -138,54 +138,60 @@ class Member:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Wait while more than half of the queue is in use."""
-        # A speaker hears its own words too. If it falls behind with them, so may others:
-        # while this waits, nothing more is read from the speaker, and they can catch up.
+        """Read nothing more from the client while more than half of its queue is in use."""
+        # A speaker hears its own words, too. If they wait in its queue, it speaks faster
+        # than they can be sent. While it has to wait, all can catch up, and the other half
+        # of each queue is for what others say.
         while self.queue.qsize() > BACKLOG // 2 and not self.writer.done():
             await asyncio.sleep(PAUSE)
 
     async def write(self) -> None:
         """Send what is in the queue, as fast as the client reads."""
-        # Sending to a client that has gone raises one of these.
+        # Sending to a client that has gone raises one of these; which one depends on who
+        # noticed it first.
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
                 await self.websocket.send_text(await self.queue.get())
 
     async def talk(self) -> None:
-        """Return when the conversation is over, and end both tasks."""
+        """Wait until the conversation is over, then end both tasks."""
         try:
             tasks = [self.reader, self.writer]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # If nothing can be sent any more, what the client said before is still read.
+            # If the writer ended first, the client has gone. What it said before that is
+            # still read.
             await asyncio.wait([self.reader], timeout=CLOSE_TIMEOUT)
         finally:
             self.reader.cancel()
             self.writer.cancel()
 
     async def close(self) -> None:
-        """Close the connection with the code that says why, if the client has not."""
-        with suppress(asyncio.CancelledError):
-            await self.writer  # Raises what nobody expected, and uvicorn logs it.
+        """Close the connection with the code that says why, unless the client has gone."""
+        await asyncio.wait([self.reader, self.writer])
+        # result() raises what has ended a task. uvicorn logs what is not expected here.
+        if not self.writer.cancelled():
+            self.writer.result()
         try:
-            await self.reader
+            self.reader.result()
         except WebSocketDisconnect:
-            return  # The client has gone: there is nobody to tell.
+            return
         except WebSocketException as refusal:
             code, reason = refusal.code, refusal.reason
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by broadcast(), unless the client has gone
             code, reason = status.WS_1013_TRY_AGAIN_LATER, "reads too slowly"
-        # A client that does not read makes this wait.
+        # Closing waits for a client that does not read, so it has a limit.
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             await asyncio.wait_for(self.websocket.close(code, reason), CLOSE_TIMEOUT)
 
 
 def broadcast(room: Iterable[Member], message: str) -> None:
-    """Put a message into every member's queue. This never waits for anybody."""
+    """Put a message into every member's queue. Nothing waits, so nobody comes or goes."""
     for member in room:
         try:
             member.queue.put_nowait(message)
         except asyncio.QueueFull:
-            member.reader.cancel()  # It reads too slowly: close() says so, with 1013.
+            # The client reads too slowly: its own endpoint closes, with 1013.
+            member.reader.cancel()
 
 
 async def give_way(listeners: list[Member]) -> None:
@@ -265,5 +271,5 @@ async def chat(websocket: WebSocket, room_id: RoomId, user_id: UserId) -> None:
         leave(member)
         if not room:
             del rooms[room_id]
-    # Last, because it may take a while to reach this client.
+    # Last, because it may take a while, and the others do not have to wait for it.
     await member.close()
