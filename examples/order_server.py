@@ -4,8 +4,8 @@
 and then sends `{"type": "order_update", "order_id": o, "status": s}` to every client in
 the owner's room `user_{user_id}`. An unknown order is 404, an unknown status 422, and a
 database that another program has locked for BUSY_TIMEOUT is 503: then nothing is changed,
-and nothing is sent. What clients say is ignored. A room name of more than 80 characters is
-refused with HTTP 403 in the opening handshake. In the folder examples:
+and nothing is sent. What clients say is ignored. A name of a room has at most 80
+characters. In the folder examples:
 
     uvicorn order_server:app --reload --timeout-graceful-shutdown 1
 
@@ -61,8 +61,7 @@ SCHEMA = """
     COMMIT;
 """
 TABLE = "SELECT * FROM sqlite_schema WHERE name = 'orders'"
-UPDATE = "UPDATE orders SET status = ? WHERE id = ?"
-FIND = "SELECT user_id FROM orders WHERE id = ?"
+UPDATE = "UPDATE orders SET status = ? WHERE id = ? RETURNING user_id"
 
 log = logging.getLogger("uvicorn.error")
 
@@ -209,8 +208,7 @@ async def commit(database: aiosqlite.Connection, order_id: int, new: Status) -> 
     try:
         # There is no table yet if the database was locked when the server started.
         await prepare(database)
-        await database.execute(UPDATE, (new, order_id))
-        owners = await database.execute_fetchall(FIND, (order_id,))
+        owners = await database.execute_fetchall(UPDATE, (new, order_id))
         await database.commit()
     except BaseException:
         # A change that is left half done would be committed with the next one.

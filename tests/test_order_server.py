@@ -571,6 +571,13 @@ async def test_the_orders_outlive_the_server_and_are_made_only_once(example, fil
     assert orders == [(1, 1, "paid"), (3, 2, "pending")]
 
 
+async def test_orders_that_were_deleted_do_not_come_back(http, file):
+    ask(file, "DELETE FROM orders")
+
+    assert (await change(http, 1, "paid")).status_code == 404
+    assert ask(file, "SELECT * FROM orders") == []
+
+
 async def test_ctrl_c_ends_it_amid_the_traffic(process):
     async with (
         Conversation(process.url) as conversation,
