@@ -31,14 +31,6 @@ async def enter(conversation, name, *present, **options):
     return newcomer
 
 
-def send_at_once(client, *texts):
-    """Send texts in one piece, so that many arrive at the server in the same moment."""
-    connection = client.connection
-    for text in texts:
-        connection.protocol.send_text(text.encode())
-    connection.transport.write(b"".join(connection.protocol.data_to_send()))
-
-
 async def open_tab(conversation, example, name, **options):
     """Somebody who is here opens another tab, of which nobody hears."""
     before = len(example.members)
@@ -385,7 +377,7 @@ async def test_fifty_clients_come_and_go_during_a_broadcast(conversation, exampl
 async def test_a_flood_of_short_texts_evicts_nobody(people, example):
     ana, ben, zoe = people
 
-    send_at_once(ana, *["hello"] * 30_000)
+    ana.send_at_once(*["hello"] * 30_000)
 
     for _ in range(30_000):
         await ana.expect("You: hello", within=PATIENCE)

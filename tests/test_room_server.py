@@ -71,14 +71,6 @@ async def sleeper(conversation, ana, user="zoe"):
     return client
 
 
-def send_at_once(client, *texts):
-    """Send texts in one piece, so that many arrive at the server in the same moment."""
-    connection = client.connection
-    for text in texts:
-        connection.protocol.send_text(text.encode())
-    connection.transport.write(b"".join(connection.protocol.data_to_send()))
-
-
 async def evict(example, talker, *listeners):
     """Talk until a queue is full, and once more; the listeners hear all that was said."""
     room = example.rooms["kitchen"]
@@ -514,7 +506,7 @@ async def test_a_flood_of_large_texts_evicts_nobody(users, example):
 async def test_a_flood_of_short_texts_evicts_nobody(users, example):
     ana, ben, zoe = users
 
-    send_at_once(ana, *['{"content": "hello"}'] * 5000)
+    ana.send_at_once(*['{"content": "hello"}'] * 5000)
 
     for _ in range(5000):
         for client in users:
@@ -526,7 +518,7 @@ async def test_a_flood_of_private_texts_evicts_nobody_who_reads(users, example):
     ana, ben, zoe = users
     psst = json.dumps({"type": "private", "to": "ben", "content": "psst"})
 
-    send_at_once(ana, *[psst] * 30_000)
+    ana.send_at_once(*[psst] * 30_000)
 
     for _ in range(30_000):
         await ben.expect(private("ana", "psst"), within=PATIENCE)

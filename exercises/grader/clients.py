@@ -320,6 +320,13 @@ class Client:
                 # Sending small messages never waits; the others want their turn.
                 await asyncio.sleep(0)
 
+    def send_at_once(self, *texts: str) -> None:
+        """Send texts in one piece, so that many reach the server in the same moment."""
+        self.note(Kind.SENT, f"{len(texts)} texts at once")
+        for text in texts:
+            self.connection.protocol.send_text(text.encode())
+        self.connection.transport.write(b"".join(self.connection.protocol.data_to_send()))
+
     def announce(self, size: int) -> None:
         """Send no more than the head of a text frame of so many bytes."""
         self.note(Kind.SENT, f"the head of a frame of {size} bytes")
