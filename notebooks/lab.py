@@ -23,11 +23,12 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace as changed
 from itertools import groupby
 from pathlib import Path
@@ -39,7 +40,7 @@ import matplotlib.pyplot as plt
 from IPython import get_ipython
 from IPython.core.error import UsageError
 from matplotlib.axes import Axes
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -565,6 +566,19 @@ def ending(code: int, reason: str = "") -> str:
     return f"closed {code:d}" + (f" {reason!r}" if reason else "")
 
 
+def cutter(module: ModuleType) -> Callable[[], None]:
+    """A function that cuts the line which the module has last opened with `connect`."""
+    lines = []
+
+    class Remembered(connect):
+        async def __aenter__(self) -> ClientConnection:
+            lines.append(await super().__aenter__())
+            return lines[-1]
+
+    module.connect = Remembered
+    return lambda: lines[-1].transport.abort()
+
+
 # Bytes
 
 
@@ -622,6 +636,47 @@ def dial(server: Server, path: str = "") -> Line:
         line.write(HANDSHAKE % path.encode())
         assert line.read_head().startswith(b"HTTP/1.1 101 ")
     return line
+
+
+# Databases
+
+
+class Reading:
+    """Another program that reads a SQLite file of a server; made by `reading`."""
+
+    def __init__(self, server: Server, file: str) -> None:
+        self.server = server
+        self._database = sqlite3.connect(server.home / file, isolation_level=None)
+
+    def __enter__(self) -> Self:
+        # SQLite takes the lock with the first query.
+        self._database.executescript("BEGIN; SELECT * FROM sqlite_schema")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def find(self, query: str) -> Any:
+        """The value that a query finds now."""
+        [value] = self._database.execute(query).fetchone()
+        self.server.timeline.record("report", Kind.NOTE, f"finds: {value}")
+        return value
+
+
+def reading(server: Server, file: str) -> Reading:
+    """Let a program read a SQLite file of a server, until the end of the `with`.
+
+    Until then nobody can commit a change. In a picture the program is called `report`.
+    """
+    return Reading(server, file)
+
+
+def stored(server: Server, file: str, query: str) -> Any:
+    """The value that a query finds in a SQLite file, as soon as nobody writes to it."""
+    database = sqlite3.connect(server.home / file, PATIENCE, isolation_level=None)
+    with closing(database):
+        database.execute("BEGIN IMMEDIATE")
+        return database.execute(query).fetchone()[0]
 
 
 # Results of the benchmarks

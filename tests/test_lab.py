@@ -1,12 +1,14 @@
 """The verbs of the notebooks do what their names say, on real servers."""
 
+import asyncio
 import re
 import shutil
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from exercises.grader.serving import load
+from exercises.grader.serving import load, until
 from exercises.grader.timeline import Kind
 
 ROOT = Path(__file__).parent.parent
@@ -61,11 +63,13 @@ async def test_a_picture_marks_an_event_and_shows_who_is_asked_for(lab, server):
     async with lab.room(server, "ana", "ben") as (ana, ben):
         await ana.send("hello")
         await ben.heard()
+        ben.remark("that was all")
 
     assert 'class="bad"' in server.picture("ben ← ")
     assert server.story(people=["ben"]).splitlines() == [
         "ben · joined /ws/chat",
         'ben ← "Client says: hello"',
+        "ben · that was all",
         "ben · … open to the end",
     ]
     assert '"Client says: hi"' in server.story(replace={"hello": "hi"})
@@ -142,6 +146,31 @@ async def test_a_picture_shows_who_was_refused(lab, server):
     assert "eve · refused with HTTP 403" in server.story()
 
 
+async def test_round_trips_go_on_until_something_is_over(lab):
+    echo = lab.serve("echo_server")
+    async with lab.room(echo, "ana", "ben", path="/ws/echo") as (ana, ben):
+        measuring = asyncio.create_task(lab.round_trips(ana, until=ben.ended()))
+        assert await until(lambda: len(ana.times(Kind.RECEIVED)) > 3, 10)
+        await ben.leave()
+        at, took = await measuring
+
+    assert at == sorted(at)
+    assert at[0] == 0
+    assert len(at) == len(took) > 3
+    assert min(took) > 0
+
+
+async def test_only_answers_that_come_in_time_count(lab):
+    path = "/ws/stream_progress"
+    async with lab.room(lab.serve("progress_server"), "ana", path=path) as (ana,):
+        assert await lab.answered(ana, ana.ended()) == {"pages": True, "pings": True}
+
+    over = asyncio.get_running_loop().create_future()
+    over.set_result("over")
+    async with lab.room(lab.serve("echo_server"), "ana", path="/ws/echo") as (ana,):
+        assert await lab.answered(ana, over) == {"pages": False, "pings": False}
+
+
 async def test_a_browser_opens_a_page(lab):
     if not any(map(shutil.which, lab.BROWSERS)):
         pytest.skip("no browser on the PATH")
@@ -180,6 +209,35 @@ async def test_a_flood_goes_on_when_a_slow_reader_has_gone(lab, server):
         await ben.wait_for(LEFT)
 
         assert await lab.flood(ana, ben, texts=3) == 3
+
+
+async def test_while_a_program_reads_a_database_nobody_can_commit(lab):
+    server = lab.serve("order_server")
+    find = "SELECT status FROM orders WHERE id = 1"
+    async with lab.room(server) as shop:
+        with lab.reading(server, "orders.db") as report:
+            answer = asyncio.create_task(
+                shop.post("shop", "/orders/1/status", {"status": "paid"})
+            )
+            await server.waits_at("database.commit()")
+            assert report.find(find) == "pending"
+        assert lab.stored(server, "orders.db", find) == "paid"
+        assert (await answer).status == 200
+    assert server.story(people=["report"]).startswith("report · finds: pending")
+
+
+async def test_a_cutter_cuts_the_newest_line_of_a_module(lab):
+    client, server = lab.load("reconnecting_client"), lab.serve("resume_server")
+    cut = lab.cutter(client)
+
+    async def soon(seconds):
+        pass
+
+    url = server.url + "/ws/events"
+    async with aclosing(client.follow(url, sleep=soon)) as messages:
+        for _ in range(3):
+            assert (await anext(messages))["type"] == "hello"
+            cut()
 
 
 def test_a_table_shows_the_rows_that_are_asked_for(lab, capsys):
