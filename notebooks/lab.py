@@ -27,7 +27,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace as changed
 from itertools import groupby
@@ -48,7 +48,13 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from exercises.grader import serving
-from exercises.grader.clients import Client, Conversation, Response, read_json
+from exercises.grader.clients import (
+    Client,
+    Conversation,
+    Response,
+    http_client,
+    read_json,
+)
 from exercises.grader.outcomes import Failure
 from exercises.grader.serving import ServerFailed, ServerProcess, until
 from exercises.grader.timeline import Drawing, Event, Kind, Timeline
@@ -516,6 +522,50 @@ async def throw(speaker: Person, message: str | bytes) -> str:
         return "passed on"
     inbox = speaker.client._inbox
     return str(inbox[0][0]) if inbox else "silence"
+
+
+async def round_trips(
+    speaker: Person, until: Awaitable[Any]
+) -> tuple[list[float], list[float]]:
+    """Say hello to an echo each 20 ms, until something is over.
+
+    Returns when each hello was said, and how long its echo took, in seconds.
+    """
+    over = asyncio.ensure_future(until)
+    while not over.done():
+        await speaker.send("hello")
+        await asyncio.sleep(0.02)
+    await over
+    said = speaker.times(Kind.SENT)
+    await _wait(lambda: len(speaker.times(Kind.RECEIVED)) == len(said), "an echo")
+    heard = speaker.times(Kind.RECEIVED)
+    took = [later - at for at, later in zip(said, heard, strict=True)]
+    return [at - said[0] for at in said], took
+
+
+async def answered(
+    person: Person, until: Awaitable[Any], times: int = 10
+) -> dict[str, bool]:
+    """Whether so many pages, and so many pings, are answered before something is over."""
+
+    async def pages() -> None:
+        async with http_client(person.room.server.http_url, timeout=None) as client:
+            for _ in range(times):
+                await client.get("/")
+
+    async def pings() -> None:
+        for _ in range(times):
+            await (await person.client.connection.ping())
+
+    over = asyncio.ensure_future(until)
+    asking = {"pages": asyncio.create_task(pages()), "pings": asyncio.create_task(pings())}
+    both = asyncio.ensure_future(asyncio.wait(asking.values()))
+    await asyncio.wait([over, both], return_when=asyncio.FIRST_COMPLETED)
+    answers = {what: task.done() and not over.done() for what, task in asking.items()}
+    for task in asking.values():
+        task.cancel()
+    await asyncio.gather(*asking.values(), over, return_exceptions=True)
+    return answers
 
 
 async def ask(
