@@ -344,6 +344,10 @@ class Person:
         """Cut the line: the server gets a reset, and no close frame."""
         self.client.vanish()
 
+    def remark(self, text: str) -> None:
+        """Write something into the picture, at the line of this person."""
+        self.client.note(Kind.NOTE, text)
+
     async def send_at_once(self, *texts: str) -> None:
         """Send many texts so that the server receives them all in the same moment."""
         self.client.note(Kind.SENT, f"{len(texts)} texts at once")
