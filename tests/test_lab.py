@@ -171,31 +171,6 @@ async def test_only_answers_that_come_in_time_count(lab):
         assert await lab.answered(ana, over) == {"pages": False, "pings": False}
 
 
-async def test_round_trips_go_on_until_something_is_over(lab):
-    echo = lab.serve("echo_server")
-    async with lab.room(echo, "ana", "ben", path="/ws/echo") as (ana, ben):
-        measuring = asyncio.create_task(lab.round_trips(ana, until=ben.ended()))
-        assert await until(lambda: len(ana.times(Kind.RECEIVED)) > 3, 10)
-        await ben.leave()
-        at, took = await measuring
-
-    assert at == sorted(at)
-    assert at[0] == 0
-    assert len(at) == len(took) > 3
-    assert min(took) > 0
-
-
-async def test_only_answers_that_come_in_time_count(lab):
-    path = "/ws/stream_progress"
-    async with lab.room(lab.serve("progress_server"), "ana", path=path) as (ana,):
-        assert await lab.answered(ana, ana.ended()) == {"pages": True, "pings": True}
-
-    over = asyncio.get_running_loop().create_future()
-    over.set_result("over")
-    async with lab.room(lab.serve("echo_server"), "ana", path="/ws/echo") as (ana,):
-        assert await lab.answered(ana, over) == {"pages": False, "pings": False}
-
-
 async def test_a_browser_opens_a_page(lab):
     if not any(map(shutil.which, lab.BROWSERS)):
         pytest.skip("no browser on the PATH")
