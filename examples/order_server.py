@@ -58,7 +58,6 @@ SCHEMA = """
     );
     INSERT OR IGNORE INTO orders
         VALUES (1, 1, 'pending'), (2, 1, 'pending'), (3, 2, 'pending');
-    COMMIT;
 """
 TABLE = "SELECT * FROM sqlite_schema WHERE name = 'orders'"
 UPDATE = "UPDATE orders SET status = ? WHERE id = ? RETURNING user_id"
@@ -71,9 +70,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection
     """Keep the database open as long as the server runs."""
     async with aiosqlite.connect(DATABASE, timeout=BUSY_TIMEOUT) as database:
         try:
-            await prepare(database)
+            async with transaction(database):
+                pass  # It makes the table, if there is none.
         except sqlite3.OperationalError as error:
-            await database.rollback()
             now = "is another program using it? Until that ends, changes are refused."
             log.warning("%s: %s; %s", DATABASE, error, now)
         yield {"database": database}
@@ -81,10 +80,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, aiosqlite.Connection
             pass  # A change that has begun is finished before the database is closed.
 
 
-async def prepare(database: aiosqlite.Connection) -> None:
-    """Make the table, with three orders in it, if there is none."""
-    if not await database.execute_fetchall(TABLE):
-        await database.executescript(SCHEMA)
+@asynccontextmanager
+async def transaction(database: aiosqlite.Connection) -> AsyncIterator[None]:
+    """Commit at the end, or leave nothing behind."""
+    try:
+        # That is so when the server starts; or later, if the database was locked then.
+        if not await database.execute_fetchall(TABLE):
+            await database.executescript(SCHEMA)
+        yield
+        await database.commit()
+    except BaseException:
+        # A change that is left half done would be committed with the next one.
+        await database.rollback()
+        raise
 
 
 # A larger body is refused before it is read.
@@ -189,32 +197,18 @@ async def change(database: aiosqlite.Connection, order_id: int, new: Status) -> 
     async with asyncio.timeout(BUSY_TIMEOUT):
         await changing.acquire()
     try:
-        user_id = await commit(database, order_id, new)
-        if user_id is None:
+        async with transaction(database):
+            # As a text: SQLite takes no integer of more than 64 bits.
+            owners = await database.execute_fetchall(UPDATE, (new, str(order_id)))
+        if not owners:
             raise HTTPException(status.HTTP_404_NOT_FOUND, "no such order")
         # Only now: told before the commit, clients may hear of what never happened.
         update = OrderUpdate(order_id=order_id, status=new)
-        broadcast(rooms.get(f"user_{user_id}", ()), update.model_dump_json())
+        for (user_id,) in owners:
+            broadcast(rooms.get(f"user_{user_id}", ()), update.model_dump_json())
     finally:
         changing.release()
     return OrderStatus(order_id=order_id, status=new)
-
-
-async def commit(database: aiosqlite.Connection, order_id: int, new: Status) -> int | None:
-    """Commit a new status; return whose order it is, `None` if there is no such order."""
-    # SQLite's integers have 64 bits: a longer number is the id of no order.
-    if order_id.bit_length() > 63:
-        return None
-    try:
-        # There is no table yet if the database was locked when the server started.
-        await prepare(database)
-        owners = await database.execute_fetchall(UPDATE, (new, order_id))
-        await database.commit()
-    except BaseException:
-        # A change that is left half done would be committed with the next one.
-        await database.rollback()
-        raise
-    return next((user_id for (user_id,) in owners), None)
 
 
 @app.get("/")

@@ -280,13 +280,13 @@ async def test_a_request_that_is_cancelled_leaves_no_change_half_done(
         await example.app(scope, receive, send)
 
     request = None
-    monkeypatch.setattr(aiosqlite.Connection, "commit", commit_later)
     async with (
         serve_here(app) as server,
         Conversation(server.url) as conversation,
         http_client(server.http_url) as http,
     ):
         ana = await conversation.join("ana", PATH)
+        monkeypatch.setattr(aiosqlite.Connection, "commit", commit_later)
         assert (await change(http, 1, "paid")).status_code == 500
         monkeypatch.setattr(aiosqlite.Connection, "commit", commit)
         may_commit.set()
@@ -569,6 +569,24 @@ async def test_the_orders_outlive_the_server_and_are_made_only_once(example, fil
     assert await once(2) == 404
     orders = ask(file, "SELECT id, user_id, status FROM orders ORDER BY id")
     assert orders == [(1, 1, "paid"), (3, 2, "pending")]
+
+
+async def test_two_servers_may_make_the_table_at_once(example, file, monkeypatch):
+    execute, both = aiosqlite.Connection.executescript, asyncio.Barrier(2)
+
+    async def execute_together(connection, script):
+        await both.wait()
+        return await execute(connection, script)
+
+    monkeypatch.setattr(aiosqlite.Connection, "executescript", execute_together)
+
+    async def once():
+        async with serve_here(example.app), both:
+            pass
+
+    await asyncio.gather(once(), once())
+
+    assert ask(file, "SELECT id FROM orders ORDER BY id") == [(1,), (2,), (3,)]
 
 
 async def test_orders_that_were_deleted_do_not_come_back(http, file):
