@@ -4,21 +4,27 @@ import asyncio
 import random
 import sqlite3
 import threading
+import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiosqlite
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
 from exercises.grader.clients import Conversation, http_client
 from exercises.grader.serving import ServerProcess, until
+from exercises.grader.serving_here import serve_here
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "notification_server.py"
 PATH = "/ws/notifications/ana"
 LARGE = random.Random(11).randbytes(32 * 1024).hex()  # 64 KiB
 ENOUGH = 150  # large messages; a stalled client's buffers hold about 60
 MEBIBYTE = 1024 * 1024
+LOCKED = "database is locked"
+PATIENCE = 20.0  # seconds to wait for what may take a while on a busy machine
 
 
 @pytest.fixture
@@ -166,7 +172,7 @@ async def test_a_notification_for_all_when_nobody_is_there_is_kept_for_nobody(ht
 async def test_ping_is_answered_and_other_texts_are_not(conversation):
     ana = await conversation.join("ana", PATH)
 
-    for text in ["Ping", "", "ping ", '{"message": "m"}', "\x00", "x" * MEBIBYTE, "ping"]:
+    for text in ["Ping", "", "ping ", '{"message": "m"}', "\x00", LARGE, "ping"]:
         await ana.send(text)
     await ana.expect("pong")
 
@@ -182,6 +188,38 @@ async def test_a_binary_message_closes_its_sender_alone(conversation, http):
 
     await tab.expect_close(1003, "text messages only")
     await ana.expect(await notify(http, "ana", "still here"))
+
+
+async def test_a_text_over_the_limit_closes_its_sender_alone(conversation, http, example):
+    ana = await conversation.join("ana", PATH)
+    tab = await conversation.join("ana's other tab", PATH)
+
+    await tab.send("🐎" * example.LONGEST)
+    await tab.send("ping")
+    await tab.expect("pong")
+    await tab.send("x" * (example.LONGEST + 1))
+
+    await tab.expect_close(1009, "the text is too long")
+    await ana.expect(await notify(http, "ana", "still here"))
+
+
+async def test_messages_that_arrive_together_leave_the_others_a_turn(example):
+    class Flood:
+        count = 0
+
+        async def receive(self):
+            self.count += 1
+            kind = "receive" if self.count < 1000 else "disconnect"
+            return {"type": f"websocket.{kind}", "code": 1005, "text": "hello"}
+
+    flood = Flood()
+    reading = asyncio.create_task(example.answer(flood))
+    await asyncio.sleep(0)
+
+    assert flood.count == 1
+    await asyncio.wait([reading])
+    assert flood.count == 1000
+    assert isinstance(reading.exception(), example.WebSocketDisconnect)
 
 
 async def test_a_message_over_16_mebibytes_closes_its_sender_alone(conversation, http):
@@ -251,6 +289,23 @@ async def test_an_empty_message_and_a_long_one_are_refused(http, size, code):
     assert answer.status_code == code
 
 
+@pytest.mark.parametrize("in_pieces", [False, True])
+async def test_a_body_over_the_limit_is_413_before_it_is_read(http, server, in_pieces):
+    async def pieces():
+        # Without a Content-Length, and without an end: only a server that stops reading
+        # can answer this.
+        while not server.lines:
+            yield b" " * 1024
+
+    server.lines.clear()
+    json = {"Content-Type": "application/json"}
+    body = pieces() if in_pieces else b'{"message": "m"' + b" " * 60 * MEBIBYTE
+
+    answer = await http.post("/users/ana/notifications", content=body, headers=json)
+
+    assert answer.status_code == 413
+
+
 @pytest.mark.parametrize("message", ["x" * 1000, "🐎" * 1000, "\x00", "'; DROP", "\n<b>"])
 async def test_any_text_may_be_a_message(conversation, http, message):
     stored = await notify(http, "ana", message)
@@ -269,6 +324,300 @@ async def test_any_text_may_be_a_user(conversation, http, user):
 
     await client.expect(missed)
     await client.expect(await notify(http, user, "hello again"))
+
+
+async def test_a_name_has_at_most_64_characters(conversation, http, server):
+    name = "🐎" * 64
+    client = await conversation.join("somebody", f"/ws/notifications/{name}")
+    await client.expect(await notify(http, name, "hello"))
+
+    await conversation.expect_refusal("mallory", f"/ws/notifications/{name}x", 403)
+    answer = await http.post(f"/users/{name}x/notifications", json={"message": "hello"})
+
+    assert answer.status_code == 422
+    server.lines[:] = [line for line in server.lines if "without completing" not in line]
+
+
+async def test_a_time_has_its_microseconds_on_the_whole_second_too(
+    conversation, http, example, file, monkeypatch
+):
+    class Noon(datetime):
+        @classmethod
+        def now(cls, zone):
+            return cls(2026, 1, 31, 12, tzinfo=zone)
+
+    monkeypatch.setattr(example, "datetime", Noon)
+
+    stored = await notify(http, "ana", "hello")
+
+    assert stored["created_at"] == "2026-01-31T12:00:00.000000Z"
+    ana = await conversation.join("ana", PATH)
+    await ana.expect(stored)
+
+
+@pytest.fixture
+def impatient(example):
+    """A server that waits only a moment for a locked database."""
+    example.BUSY_TIMEOUT = 0.2
+
+
+@pytest.fixture
+def locked(file):
+    """Another program that holds the database, from before the server starts."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+
+
+@pytest.fixture
+def other(server, file):
+    """Another program that has the database open, and may lock it."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        yield connection
+
+
+async def all_is_delivered(example):
+    """Wait until each tab waits for news, and so does nothing with the database."""
+
+    def waits():
+        return all(news._waiters for tabs in example.tabs.values() for news in tabs)
+
+    assert await until(lambda: example.tabs and waits(), PATIENCE)
+
+
+def forget_warnings(server, text=LOCKED):
+    """Take the warnings about the database out of the log; return how many there were."""
+    warnings = [line for line in server.lines if text in line]
+    server.lines[:] = [line for line in server.lines if text not in line]
+    return len(warnings)
+
+
+@pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])
+async def test_what_cannot_be_stored_is_503_and_heard_by_nobody(
+    impatient, other, conversation, http, example, file, lock
+):
+    ana = await conversation.join("ana", PATH)
+    await all_is_delivered(example)
+    other.execute(lock)
+
+    for path in ["/users/ana/notifications", "/notifications"]:
+        answer = await http.post(path, json={"message": "hello"})
+        assert answer.status_code == 503
+        assert answer.json() == {"detail": "not stored: database is locked"}
+        assert answer.headers["Retry-After"] == "5"
+
+    other.execute("COMMIT")
+    await ana.expect(await notify(http, "ana", "news"))
+    assert len(ask(file, "SELECT * FROM notifications")) == 1
+
+
+async def test_nobody_waits_for_a_locked_database_longer_than_alone(
+    impatient, other, conversation, http
+):
+    other.execute("BEGIN EXCLUSIVE")
+    begin = time.monotonic()
+    posts = [
+        http.post("/users/ana/notifications", json={"message": "hello"}) for _ in range(100)
+    ]
+
+    answers = await asyncio.gather(*posts)
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert time.monotonic() - begin < 10  # One after the other: 20 seconds.
+
+
+async def test_a_post_and_a_tab_wait_until_the_other_program_is_ready(
+    example, other, conversation, http
+):
+    example.BUSY_TIMEOUT = 60
+    missed = await notify(http, "ana", "missed")
+    other.execute("BEGIN EXCLUSIVE")
+    ana = await conversation.join("ana", PATH)
+    request = asyncio.create_task(notify(http, "ana", "news"))
+    # The event loop is free meanwhile.
+    await ana.send("ping")
+    await ana.expect("pong")
+    assert not request.done()
+
+    other.execute("COMMIT")
+
+    await ana.expect(missed)
+    await ana.expect(await request)
+
+
+async def test_a_tab_that_opens_while_the_database_is_locked_gets_1013(
+    impatient, other, conversation, http, server
+):
+    other.execute("BEGIN EXCLUSIVE")
+    ana = await conversation.join("ana", PATH)
+
+    await ana.expect_close(1013, LOCKED)
+
+    assert forget_warnings(server) == 1
+    other.execute("COMMIT")
+    again = await conversation.join("ana again", PATH)
+    await again.expect(await notify(http, "ana", "news"))
+
+
+async def test_a_delivery_that_cannot_be_marked_ends_with_1013_and_comes_again(
+    impatient, other, conversation, http, server
+):
+    missed = await notify(http, "ana", "missed")
+    other.execute("BEGIN IMMEDIATE")
+    ana = await conversation.join("ana", PATH)
+
+    await ana.expect(missed)
+    await ana.expect_close(1013, LOCKED)
+
+    assert forget_warnings(server) == 1
+    other.execute("COMMIT")
+    again = await conversation.join("ana again", PATH)
+    await again.expect(missed)
+
+
+async def test_it_starts_while_the_database_is_locked_and_says_so(
+    locked, impatient, server, conversation, http, file
+):
+    assert server.log.count(f"{file}: {LOCKED}; is another program using it?") == 1
+    answer = await http.post("/users/ana/notifications", json={"message": "hello"})
+    assert answer.status_code == 503
+    ana = await conversation.join("ana", PATH)
+    await ana.expect_close(1013, LOCKED)
+
+    locked.execute("COMMIT")
+
+    again = await conversation.join("ana again", PATH)
+    assert await until(lambda: ask(file, "SELECT * FROM sqlite_master"), PATIENCE)
+    await again.expect(await notify(http, "ana", "news"))
+    assert forget_warnings(server) == 2
+
+
+async def test_what_was_stored_is_201_though_nothing_can_be_forgotten(
+    conversation, http, monkeypatch
+):
+    execute = aiosqlite.Connection.execute_fetchall
+
+    async def forget_nothing(database, statement, parameters):
+        if "DELETE" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+        return await execute(database, statement, parameters)
+
+    ana = await conversation.join("ana", PATH)
+    monkeypatch.setattr(aiosqlite.Connection, "execute_fetchall", forget_nothing)
+
+    await ana.expect(await notify(http, "ana", "hello"))
+
+
+async def test_a_database_that_fails_ends_the_tabs_and_is_logged(
+    conversation, http, example, server, monkeypatch
+):
+    async def fail(*arguments):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    ana = await conversation.join("ana", PATH)
+    await ana.expect(await notify(http, "ana", "hello"))
+    monkeypatch.setattr(aiosqlite.Connection, "execute_fetchall", fail)
+
+    for news in example.tabs["ana"]:
+        news.set()
+
+    await ana.expect_close(1013, "disk I/O error")
+    assert forget_warnings(server, "disk I/O error") == 1
+    assert example.tabs == {}
+
+
+async def test_a_delivery_that_fails_in_a_way_that_nobody_expected_is_logged(
+    conversation, example, server, file, monkeypatch
+):
+    plant(file, 1)
+    monkeypatch.setattr(example, "Notification", None)
+
+    ana = await conversation.join("ana", PATH)
+
+    await ana.expect_close(1006)
+    assert await server.settled()
+    assert "TypeError" in server.log
+    server.lines.clear()
+    assert example.tabs == {}
+
+
+async def test_a_request_that_is_cancelled_is_heard_if_it_was_stored(
+    example, file, monkeypatch
+):
+    execute = aiosqlite.Connection.execute_fetchall
+
+    async def cancel(database, statement, parameters):
+        if "INSERT" in statement:
+            request.cancel()
+        return await execute(database, statement, parameters)
+
+    async def app(scope, receive, send):
+        nonlocal request
+        if scope["type"] == "http":
+            request = asyncio.current_task()
+        await example.app(scope, receive, send)
+
+    request = None
+    async with (
+        serve_here(app) as server,
+        Conversation(server.url) as conversation,
+        http_client(server.http_url) as http,
+    ):
+        ana = await conversation.join("ana", PATH)
+        await ana.send("ping")
+        await ana.expect("pong")
+        monkeypatch.setattr(aiosqlite.Connection, "execute_fetchall", cancel)
+        answer = await http.post("/users/ana/notifications", json={"message": "hello"})
+
+        assert answer.status_code == 500
+        assert (await ana.receive())["message"] == "hello"
+
+
+async def test_a_ping_that_fails_before_an_answer_leaves_no_trace(conversation, server):
+    await conversation.join("ana", PATH)
+    [connection] = server.uvicorn.server_state.connections
+
+    # As it is after a failed ping, while older messages still have to be written: until
+    # they are, uvicorn answers a send with RuntimeError.
+    connection.close_sent = True
+    connection.queue.put_nowait({"type": "websocket.receive", "text": "ping"})
+
+    assert await server.settled()
+
+
+def hasty(app):
+    """One that lets no send take any time."""
+
+    async def middleware(scope, receive, send):
+        async def give_up(message):
+            if message["type"] == "websocket.send":
+                raise TimeoutError
+            await send(message)
+
+        await app(scope, receive, give_up)
+
+    return middleware
+
+
+async def test_a_send_that_a_middleware_gives_up_ends_the_connection(example):
+    async with serve_here(hasty(example.app)) as server:
+        async with Conversation(server.url) as conversation:
+            ana = await conversation.join("ana", PATH)
+            await ana.send("ping")
+            await ana.expect_close(1006)
+        assert await server.settled()
+    assert "ERROR" not in server.log
+    assert example.tabs == {}
+
+
+def test_a_client_of_fastapi_comes_and_leaves_quietly(example):
+    with TestClient(example.app) as client:
+        for _ in range(3):
+            with client.websocket_connect(PATH) as ana:
+                answer = client.post("/notifications", json={"message": "hello"})
+                assert [ana.receive_json()] == answer.json()
+                ana.send_text("hello")
+    assert example.tabs == {}
 
 
 async def test_two_tabs_that_open_at_once_hear_nothing_twice(conversation, http, file):
@@ -492,6 +841,29 @@ async def test_ctrl_c_ends_it_amid_the_traffic(process):
                 pass
             assert tab.code == 1012
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("reload", [[], ["--reload"]], ids=["alone", "with --reload"])
+async def test_ctrl_c_ends_it_while_a_client_floods_and_does_not_read(file, reload):
+    settings = {"NOTIFICATIONS_DB": str(file)}
+    options = ["--timeout-graceful-shutdown=1", *reload]
+    with ServerProcess(EXAMPLE, options=options, environment=settings) as process:
+        assert await until(lambda: "startup complete" in process.log, PATIENCE)
+        async with Conversation(process.url) as conversation:
+            # Its deliveries fill all buffers, and then it is not read either.
+            plant(file, ENOUGH)
+            zoe = await conversation.join("zoe", PATH, reads=False)
+            pushing = zoe.push("ping", times=1_000_000)
+            ana = await conversation.join("ana", "/ws/notifications/ana2")
+            for _ in range(100):
+                await ana.send("ping")
+                await ana.expect("pong")
+            assert not pushing.done()
+
+            process.interrupt()
+
+            await asyncio.to_thread(process.wait)
+            await ana.expect_close(1012)
 
 
 async def test_the_page_notifies_both_tabs(server, browser):
