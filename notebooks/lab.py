@@ -106,6 +106,18 @@ def bars(counts: Mapping[str, float], x: str) -> None:
     plt.show()
 
 
+def canvases(pictures: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Show strokes, the later ones on top of the earlier ones: a canvas for each name."""
+    plots = plt.subplots(1, len(pictures), layout="constrained", squeeze=False)[1]
+    for plot, (name, strokes) in zip(plots.flat, pictures.items(), strict=True):
+        for number, stroke in enumerate(strokes):
+            x, y = zip(*stroke["points"], strict=True)
+            look = {"color": stroke["color"], "lw": stroke["width"]}
+            plot.plot(x, y, zorder=number + 2, **look)
+        plot.set(title=name, xlim=(0, 100), ylim=(100, 0), aspect="equal")
+    plt.show()
+
+
 class Recorded:
     """Something with a timeline that can be looked at: a server, or a room."""
 

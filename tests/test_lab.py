@@ -76,6 +76,18 @@ async def test_a_picture_marks_an_event_and_shows_who_is_asked_for(lab, server):
     assert server.story(since="ana →").startswith('ana → "hello"\n')
 
 
+def test_a_canvas_shows_the_later_strokes_on_top(lab, monkeypatch):
+    monkeypatch.setattr(lab.plt, "show", lambda: None)
+    red, blue = ({"points": [(1, 2), (3, 4)], "color": c, "width": 8} for c in "rb")
+
+    lab.canvases({"Ana": [red, blue], "Ben": [blue]})
+
+    ana, ben = (canvas.lines for canvas in lab.plt.gcf().axes)
+    lab.plt.close()
+    top = max(ana, key=lambda line: line.get_zorder())
+    assert (top.get_color(), len(ana), len(ben)) == ("b", 2, 1)
+
+
 async def test_throw_says_what_becomes_of_a_message(lab):
     path = "/ws/chat/kitchen/{name}"
     server, silent = lab.serve("room_server"), lab.serve("order_server")
@@ -219,7 +231,7 @@ async def test_while_a_program_reads_a_database_nobody_can_commit(lab):
             answer = asyncio.create_task(
                 shop.post("shop", "/orders/1/status", {"status": "paid"})
             )
-            await server.waits_at("database.commit()")
+            await server.waits_at("transaction(database)")
             assert report.find(find) == "pending"
         assert lab.stored(server, "orders.db", find) == "paid"
         assert (await answer).status == 200
