@@ -216,7 +216,7 @@ boards: dict[str, Board] = {}  # in the order in which they were last joined
 
 
 def find_board(board_id: str) -> Board:
-    """Return a board. A new one may take the place of one that nobody is at."""
+    """Return a board. A new one may take the place of the oldest that nobody is at."""
     board = boards.pop(board_id, None)
     if board is None and len(boards) >= BOARDS:
         free = next((name for name, old in boards.items() if not old.members), None)
@@ -228,7 +228,7 @@ def find_board(board_id: str) -> Board:
 
 
 async def receive_text(websocket: WebSocket) -> str:
-    """Return the next text; it is empty, and so no JSON, for a binary message."""
+    """Return the next text. A binary message counts as an empty one, which is no JSON."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
@@ -244,7 +244,7 @@ def error_message(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         text = ": ".join(map(str, [*first["loc"], first["msg"]]))
-    # The client's own words may be part of it, and may be many.
+    # It may repeat what the client has sent, and that may be long.
     return Error(message=text[:200]).model_dump_json()
 
 

@@ -6,9 +6,9 @@ program puts the token into the query of `/ws/{room_id}?token=…`. A page need 
 its browser sends the cookie, which no script can read and no log shows.
 
 In a room `{"type": "chat", "text": …}` is broadcast, `{"type": "ping"}` is answered, and
-for anything else its sender gets an error. A connection without a valid token is closed
-with 4001, and so is each other one when its token expires. The room `user_ana` is for ana
-alone: 4003 for anybody else.
+for anything else its sender gets an error. A connection is closed with 4001 if its token
+is missing or wrong, and when its token expires. The room `user_ana` is for ana alone: for
+anybody else it is closed with 4003.
 
 In the folder examples:
 
@@ -173,7 +173,7 @@ def tell(members: Iterable[Member], event: Mapping[str, object]) -> None:
 
 
 async def receive_text(websocket: WebSocket) -> str:
-    """Return the next text; it is empty, and so no JSON, for a binary message."""
+    """Return the next text. A binary message counts as an empty one, which is no JSON."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
@@ -198,11 +198,12 @@ def answer(member: Member, text: str) -> None:
         tell(member.room, chat)
 
 
-# The tabs in each room that is not empty. A person with two tabs is in the room once.
+# The tabs in each room that is not empty.
 rooms: dict[str, set[Member]] = {}
 
 
 def users(room: set[Member]) -> set[str]:
+    """The users in a room, each once, however many tabs they have open."""
     return {member.user_id for member in room}
 
 
@@ -211,7 +212,7 @@ def join(member: Member) -> None:
     member.room.add(member)
     size = len(users(member.room))
     joined = {"type": "user_joined", "user_id": member.user_id, "room_size": size}
-    # The others know already who has come with a second tab. That tab does not.
+    # If a user opens a second tab, only that tab is told.
     tell(member.room if first else [member], joined)
 
 
