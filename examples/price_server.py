@@ -144,6 +144,6 @@ async def prices(websocket: WebSocket) -> None:
         ended = errors.exceptions[0]
     finally:
         feed.leave(news)
-    # Last, because it may take a while to reach this client.
+    # Last, because it may take a while, and the others do not have to wait for it.
     if isinstance(ended, WebSocketException):
         await close(websocket, ended.code, ended.reason)

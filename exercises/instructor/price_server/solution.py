@@ -79,7 +79,7 @@ async def volcano(websocket: WebSocket) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(instrument.send_to(websocket))
-            tasks.create_task(drain(websocket))
+            await drain(websocket)
     except* (WebSocketDisconnect, RuntimeError):
         pass
     finally:
