@@ -102,7 +102,8 @@ feed = Feed({"COCOA": 8.25, "COFFEE": 7.4, "COPPER": 10.9, "SILVER": 1540.0})
 
 async def outlive(producer: asyncio.Task[None]) -> None:
     """Wait for the end of the producer, and end the conversation with it."""
-    await asyncio.wait([producer])  # If this wait is cancelled, the producer is not.
+    # If this wait is cancelled, the producer is not.
+    await asyncio.wait([producer])
     raise WebSocketException(status.WS_1011_INTERNAL_ERROR, "there are no more prices")
 
 
