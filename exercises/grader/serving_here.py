@@ -43,7 +43,7 @@ class LocalServer:
 
     def __init__(self, app: Any, **settings: Any) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
-        # asyncio sets this for its own sockets. Without it, each answer over HTTP takes 40 ms.
+        # asyncio sets this for its own sockets. Without it, a small answer may wait 40 ms.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self.socket.getsockname()[1]
         self.url = f"ws://127.0.0.1:{self.port}"
