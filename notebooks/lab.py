@@ -56,6 +56,7 @@ from exercises.grader.clients import (
     read_json,
 )
 from exercises.grader.outcomes import Failure
+from exercises.grader.redis_beside import RedisBeside
 from exercises.grader.serving import ServerFailed, ServerProcess, until
 from exercises.grader.timeline import Drawing, Event, Kind, Timeline
 
@@ -347,6 +348,10 @@ class Person:
             heard.append(await self.client.receive(f"something with {text!r}", PATIENCE))
         return heard
 
+    async def hear(self, number: int) -> list[Any]:
+        """Wait until so many messages have come, and return them."""
+        return [await self.client.receive(within=PATIENCE) for _ in range(number)]
+
     async def ended(self) -> str:
         """Wait for the end of the connection; return it as `closed 1003 'text only'`."""
         await _wait(lambda: self.code is not None, f"the end of {self.name}'s connection")
@@ -625,6 +630,13 @@ async def browse(server: Server, text: str, times: int = 1) -> bool:
             process.terminate()
         await process.wait()
     return done()
+
+
+def start_redis() -> RedisBeside:
+    """A Redis or Valkey of the notebook's own, with `kill` and `start`; it ends with it."""
+    redis = RedisBeside()
+    atexit.register(redis.end)
+    return redis
 
 
 def ending(code: int, reason: str = "") -> str:

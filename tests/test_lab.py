@@ -47,6 +47,7 @@ async def test_wait_for_returns_what_came_before(lab, server):
     async with lab.room(server, "ana", "ben") as (ana, ben):
         await ana.send_at_once("one", "two", "three")
 
+        assert await ana.hear(2) == ["Client says: one", "Client says: two"]
         assert len(await ben.wait_for("two")) == 2
         assert await ben.heard() == ["Client says: three"]
 
@@ -261,3 +262,14 @@ def test_a_table_shows_the_rows_that_are_asked_for(lab, capsys):
     assert lab.medians(found, "ratio")["public loop"] == 1
     assert lab.medians(found, "no such measure") == {}
     assert all(re.fullmatch(r"\S.* [\d.]+ \([\d.]+ to [\d.]+\) +-", line) for line in lines)
+
+
+async def test_a_redis_of_a_notebook_goes_away_and_comes_back_at_the_same_address(lab):
+    redis = lab.start_redis()
+    server = lab.serve("redis_chat_server", environment=redis.environment)
+    async with lab.room(server, "ana", path="/ws/lobby") as (ana,):
+        redis.kill()
+        await ana.wait_for("is away")
+        redis.start()
+        await ana.wait_for("is back")
+    redis.end()
