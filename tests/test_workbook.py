@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -279,6 +280,33 @@ def test_a_notebook_never_hides_or_complains(notebook):
         # nbval would compare the value that a semicolon hides.
         assert not "".join(cell["source"]).rstrip().endswith(";")
         assert not [out for out in cell["outputs"] if out.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=by_name)
+def test_a_notebook_has_short_cells_and_fits_into_an_hour(notebook):
+    code = ["".join(cell["source"]) for cell in cells(notebook, "code")]
+    # A program that a cell serves is as long as the program is.
+    lengths = [len(text.splitlines()) for text in code if not text.startswith("%%serve")]
+    prose = "\n".join("".join(cell["source"]) for cell in cells(notebook, "markdown"))
+    prose = re.sub(r"^```.*?^```", "", prose, flags=re.MULTILINE | re.DOTALL)
+
+    assert max(lengths) <= 12
+    assert statistics.median(lengths) <= 6
+    assert 1200 <= len(re.findall(r"\S*\w\S*", prose)) <= 1800
+
+
+def test_no_helper_is_defined_in_two_notebooks():
+    """What two of them need is a verb of lab.py."""
+    defined = []
+    for notebook in NOTEBOOKS:
+        code = ["".join(cell["source"]) for cell in cells(notebook, "code")]
+        code = [text for text in code if not text.startswith("%%serve")]
+        names = re.findall(
+            r"^(?:async )?(?:def|class) (\w+)", "\n".join(code), re.MULTILINE
+        )
+        defined += set(names)
+
+    assert sorted(defined) == sorted(set(defined))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=by_name)
