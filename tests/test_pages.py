@@ -77,6 +77,8 @@ def example(stem, told, redis, tmp_path, monkeypatch):
     example = load(EXAMPLES / f"{stem}.py")
     if hasattr(example, "INTERVAL"):
         example.INTERVAL = 0.01
+    if hasattr(example, "TENTH"):
+        example.TENTH = 1
     example.app = Proxy(example.app, told=told)
     return example
 
