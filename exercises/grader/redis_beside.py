@@ -5,8 +5,9 @@ The plugin starts one for each check that asks for it:
     pytestmark = pytest.mark.server(number=2, beside=RedisBeside)
 
 The servers find its address in `REDIS_URL`, and nobody else knows it: it is a socket in a
-folder of its own, or, on Windows, a port. Run as a program, this file is the keeper, which
-ends with whoever started it, and the Redis with it.
+folder of its own, or a port: on Windows, and where the name of the folder is too long for a
+socket. Run as a program, this file is the keeper, which ends with the process that
+started it, and the Redis with it.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+LONGEST_NAME = 100  # bytes in the name of a socket; Linux takes 107, macOS 103
 START_DEADLINE = 20.0  # seconds; a Valkey is usually ready after 0.1
 POLL = 0.005  # seconds
 
@@ -39,13 +41,13 @@ class RedisBeside:
             prefix="redis-", ignore_cleanup_errors=True
         )
         self._keeper: subprocess.Popen[bytes] | None = None
-        if sys.platform == "win32":
+        path = Path(self._folder.name) / "socket"
+        if sys.platform == "win32" or len(os.fsencode(path)) > LONGEST_NAME:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
             self.url = f"redis://127.0.0.1:{port}"
             self._where = ["--port", str(port), "--bind", "127.0.0.1"]
         else:
-            path = Path(self._folder.name) / "socket"
             self.url = f"unix://{path}"
             self._where = ["--port", "0", "--unixsocket", str(path)]
         try:
@@ -90,7 +92,7 @@ class RedisBeside:
         return False
 
     def _connect(self) -> socket.socket:
-        if sys.platform == "win32":
+        if sys.platform == "win32" or "--unixsocket" not in self._where:
             return socket.create_connection(("127.0.0.1", int(self._where[1])))
         line = socket.socket(socket.AF_UNIX)
         try:
