@@ -5,7 +5,6 @@ would be relative to wherever pytest was started.
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +15,8 @@ from nbval import kernel
 from nbval.kernel import RunningKernel
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from exercises.grader.redis_beside import short_folder
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,7 +46,7 @@ def over_sockets(**options: Any) -> KernelManager:
 
     Ports are chosen before a kernel takes them, and meanwhile somebody else may do so.
     """
-    file = Path(tempfile.gettempdir()) / f"kernel-{uuid4().hex[:8]}.json"
+    file = Path(short_folder()) / f"kernel-{uuid4().hex[:8]}.json"
     return KernelManager(transport="ipc", connection_file=str(file), **options)
 
 

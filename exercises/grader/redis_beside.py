@@ -5,9 +5,8 @@ The plugin starts one for each check that asks for it:
     pytestmark = pytest.mark.server(number=2, beside=RedisBeside)
 
 The servers find its address in `REDIS_URL`, and nobody else knows it: it is a socket in a
-folder of its own, or a port: on Windows, and where the name of the folder is too long for a
-socket. Run as a program, this file is the keeper, which ends with the process that
-started it, and the Redis with it.
+folder of its own, or, on Windows, a port. Run as a program, this file is the keeper, which
+ends with the process that started it, and the Redis with it.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-LONGEST_NAME = 100  # bytes in the name of a socket; Linux takes 107, macOS 103
+LONGEST_NAME = 60  # bytes in the name of a folder; a socket in it has 103 at most on macOS
 START_DEADLINE = 20.0  # seconds; a Valkey is usually ready after 0.1
 POLL = 0.005  # seconds
 
@@ -38,16 +37,16 @@ class RedisBeside:
     def __init__(self) -> None:
         self._program = find_program()
         self._folder = tempfile.TemporaryDirectory(
-            prefix="redis-", ignore_cleanup_errors=True
+            prefix="redis-", dir=short_folder(), ignore_cleanup_errors=True
         )
         self._keeper: subprocess.Popen[bytes] | None = None
-        path = Path(self._folder.name) / "socket"
-        if sys.platform == "win32" or len(os.fsencode(path)) > LONGEST_NAME:
+        if sys.platform == "win32":
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
             self.url = f"redis://127.0.0.1:{port}"
             self._where = ["--port", str(port), "--bind", "127.0.0.1"]
         else:
+            path = Path(self._folder.name) / "socket"
             self.url = f"unix://{path}"
             self._where = ["--port", "0", "--unixsocket", str(path)]
         try:
@@ -92,7 +91,7 @@ class RedisBeside:
         return False
 
     def _connect(self) -> socket.socket:
-        if sys.platform == "win32" or "--unixsocket" not in self._where:
+        if sys.platform == "win32":
             return socket.create_connection(("127.0.0.1", int(self._where[1])))
         line = socket.socket(socket.AF_UNIX)
         try:
@@ -114,6 +113,13 @@ class RedisBeside:
         """Leave nothing behind."""
         self.kill()
         self._folder.cleanup()
+
+
+def short_folder() -> str:
+    """The temporary folder, or /tmp if its name is too long for that of a socket in it."""
+    usual = tempfile.gettempdir()
+    long = os.name == "posix" and len(os.fsencode(usual)) > LONGEST_NAME
+    return "/tmp" if long else usual
 
 
 def find_program() -> str:
