@@ -144,10 +144,12 @@ def test_a_copy_needs_constants_that_are_there(lab):
         lab.serve("chat_server", name="wrong", MISSING=1)
 
 
-async def test_ask_says_what_came_or_how_it_ended(lab, server):
-    assert await lab.ask(server, "/ws/chat", "hello") == "Client says: hello"
-    assert await lab.ask(server, "/ws/chat", b"hello") == "closed 1003 'text messages only'"
-    assert await lab.ask(server, "/nowhere") == "refused with HTTP 403"
+async def test_ask_says_what_came_or_how_it_ended(lab):
+    # In a chat, one who asks next may hear first that the one before has left.
+    echo = lab.serve("echo_server")
+    assert await lab.ask(echo, "/ws/echo", "hello") == "Echo: hello"
+    assert await lab.ask(echo, "/ws/echo", b"hello") == "closed 1003 'text messages only'"
+    assert await lab.ask(echo, "/nowhere") == "refused with HTTP 403"
 
 
 async def test_a_picture_shows_who_was_refused(lab, server):
